@@ -1,0 +1,92 @@
+"""One protocol for every timer, and the words for the conditions of a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from sparsity_roofline.kernels.protocol import Support
+
+L2State = Literal["cold-clean", "cold-dirty", "hot"]
+Clocks = Literal["as-found", "fixed", "sustained"]
+StopReason = Literal["precise", "samples", "time"]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The conditions under which samples are taken. Samples of different regimes are never compared.
+
+    Attributes:
+        l2: state of the last-level cache before each call.
+        clocks: what was done about clocks.
+    """
+
+    l2: L2State = "cold-clean"
+    clocks: Clocks = "as-found"
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop sampling: the median's 95 % interval is narrow enough, or a cap is reached.
+
+    Attributes:
+        half_width: relative half-width of the interval to reach.
+        half_width_ns: absolute half-width that is enough too (the device clock's grid is 32 ns).
+        minimum, maximum: samples.
+        seconds: wall time for the samples of one case.
+    """
+
+    half_width: float = 0.005
+    half_width_ns: float = 64.0
+    minimum: int = 20
+    maximum: int = 200
+    seconds: float = 2.0
+
+
+@dataclass
+class Samples:
+    """What a timer saw.
+
+    Attributes:
+        busy_ns: device-busy time of each call (union of its kernels' intervals), in order of execution.
+        span_ns: first start to last end of each call.
+        kernels_per_call: device activities in one call; the same in every sample.
+        discarded: samples left out for an outside cause, with the cause.
+        stop_reason: which clause of ``Stopping`` fired.
+        host_ns: median host time of the call itself (enqueue only on a GPU), or None.
+        sm_clock_mhz: clock held during the samples, or None if it could not be read.
+    """
+
+    busy_ns: list[float]
+    span_ns: list[float]
+    kernels_per_call: int
+    stop_reason: StopReason
+    discarded: list[str] = field(default_factory=list)
+    host_ns: float | None = None
+    sm_clock_mhz: float | None = None
+
+
+class InvalidMeasurement(Exception):
+    """The timer cannot vouch for its samples (lost records, varying kernel count): the row gets no time."""
+
+
+@runtime_checkable
+class Timer(Protocol):
+    """Times calls of one function on one device.
+
+    Attributes:
+        name: goes into the record: ``cupti-kineto`` (device) or ``monotonic`` (CPU).
+    """
+
+    name: str
+
+    def available(self) -> Support:
+        """Can it run here? If not, why, and what to do."""
+
+    def measure(self, call: Callable[[], None], regime: Regime, stopping: Stopping) -> Samples:
+        """Warm up, then sample ``call`` until ``stopping`` says enough.
+
+        Raises:
+            InvalidMeasurement: the samples cannot be trusted.
+        """

@@ -1,0 +1,1 @@
+"""Predict, measure and validate the speed of sparse neural-network weights."""
