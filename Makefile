@@ -1,0 +1,48 @@
+# make run    set up a virtual environment and run the main job on this machine (an NVIDIA GPU, else the CPU)
+# make test   set up and run the tests
+# make lint   linter, formatter and type checker          make wheel   build, install elsewhere, import every module
+#
+# PYTHON=python3.12     the interpreter to build the environment with
+# TORCH='torch==2.11.*' the torch requirement; by default the newest CPU build that the configured index offers
+#                       where there is no NVIDIA GPU, else whatever pyproject.toml asks for
+# ARGS='...'            passed on: make run ARGS='--budget 60s', make test ARGS='-k cost'
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?=
+ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: run test lint format wheel clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.installed
+	$(BIN)/sparsity-roofline run $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.installed-dev
+	PYTHON='$(PYTHON)' TORCH='$(TORCH)' tools/check-wheel $(BIN)/python
+
+$(VENV)/.installed: pyproject.toml tools/install-torch
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	TORCH='$(TORCH)' tools/install-torch $(BIN)/python
+	tools/install-package $(BIN)/python
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

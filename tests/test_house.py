@@ -1,0 +1,58 @@
+"""The shape of the house: which way imports point, and that the four folders stay linked and without __init__.py."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("model", "kernels", "bench", "validation")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute module names that a file imports anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_point_one_way(folder: str) -> None:
+    forbidden = FOLDERS[FOLDERS.index(folder) + 1 :]
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "sparsity_roofline" and len(parts) > 1:
+                assert parts[1] not in (*forbidden, "cli", "commands", "api"), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("folder", ["model", "validation"])
+def test_no_tensors_where_none_belong(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not {"torch", "triton", "cupy"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_are_linked_and_bare(folder: str) -> None:
+    # A kernels/__init__.py at the root would shadow the Hugging Face package of that name.
+    assert not (ROOT / folder / "__init__.py").exists()
+    link = ROOT / "src" / "sparsity_roofline" / folder
+    assert link.is_symlink()
+    assert link.readlink() == Path("../..") / folder
+    spec = importlib.util.find_spec(folder)
+    assert spec is None or spec.origin is None or "site-packages" in spec.origin
+
+
+def test_committed_results_hold_no_paths() -> None:
+    """Committed results carry no host, user or path (design: rules of evidence)."""
+    for path in (ROOT / "results").rglob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        for word in ("/home/", "/root/", "/work/", "/tmp/"):
+            assert word not in text, f"{path} holds {word}"
