@@ -1,0 +1,87 @@
+"""The command line: parse, call, print. Each verb lives in ``commands`` and is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from sparsity_roofline import __version__
+from sparsity_roofline.model.errors import UserError
+
+VERBS = {
+    "run": "Predict, measure and validate in one go.",
+    "predict": "Speed-of-light latency and predicted speedup, for any GPU of the table.",
+    "measure": "Time kernels on this machine and record it.",
+    "validate": "Did the predictions hold? Tables and plots of a run.",
+    "matrices": "List, fetch, import and describe weight matrices.",
+    "kernels": "List kernels: formats, dtypes, devices, and why one is unavailable here.",
+    "hardware": "List, show and calibrate ceilings.",
+    "doctor": "What this machine can and cannot do, with remedies.",
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported on demand, so that help and errors are quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"sparsity_roofline.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sparsity-roofline")
+def cli() -> None:
+    """Can this sparse weight be fast on that hardware? Predict it, measure it, compare the two.
+
+    \b
+    Examples:
+      sparsity-roofline run                                   the main job on this machine
+      sparsity-roofline predict --device h100 --shape 4096x4096x2048 --pattern block64 --sparsity 0.9
+      sparsity-roofline run --collection dlmc.tar.gz --suite dlmc
+      sparsity-roofline doctor
+
+    \b
+    Exit codes: 0 ok; 1 confirmed regression or refuted gate; 2 usage; 3 incorrect result;
+    4 invalid environment; 5 inconclusive; 6 this machine cannot run the request.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Users' mistakes end in one line on stderr and a non-zero exit; a traceback is a bug of ours."""
+    try:
+        code = cli.main(args=list(argv) if argv is not None else None, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (for example `| head`); say nothing more, and not at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Options by which verbs name cases, and the cases they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sparsity_roofline.model.errors import UserError
+
+
+def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--collection``, ``--prune``, ``--batch``, ``--columns``, ``--match``."""
+    options = [
+        click.option(
+            "--collection",
+            metavar="URI",
+            help="Matrices: builtin, dlmc:PATH (directory or tar), manifest:FILE.toml, checkpoint:FILE, or a path.",
+        ),
+        click.option("--prune", multiple=True, metavar="PATTERN", help="Prune its layers to block16, 2:4, ..."),
+        click.option("--batch", "batches", multiple=True, type=int, help="N = batch x output pixels (repeatable)."),
+        click.option("--columns", multiple=True, type=int, metavar="N", help="N itself, in tokens (repeatable)."),
+        click.option("--match", default="*", show_default=True, metavar="GLOB", help="Only matrices with such a name."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def parse_assignments(items: tuple[str, ...]) -> dict[str, Any]:
+    """``key=value`` texts as a dictionary; whole numbers become int, ``none`` becomes None.
+
+    Raises:
+        UserError: an item without ``=``.
+    """
+    found: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UserError(f"--option {item!r}: write key=value, for example index_bytes=2")
+        found[key.strip()] = int(value) if value.strip().isdigit() else value.strip()
+    return found
