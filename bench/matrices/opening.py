@@ -1,0 +1,81 @@
+"""One way to open every collection, from a short address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparsity_roofline.bench.matrices.builtin import builtin
+from sparsity_roofline.bench.matrices.collection import Collection
+from sparsity_roofline.bench.matrices.derived import Base, Pruned
+from sparsity_roofline.bench.matrices.dlmc import Dlmc
+from sparsity_roofline.model.errors import UserError
+
+_OPTIONS = "#prune="
+
+
+def open_collection(
+    uri: str, *, prune: Sequence[str] = (), sparsities: Sequence[float] = (), seed: int = 0
+) -> Collection:
+    """Open a collection of matrices.
+
+    Args:
+        uri: ``builtin``, ``dlmc:PATH`` (directory or tar archive), ``manifest:FILE.toml``, ``checkpoint:FILE``, or a
+            path alone, recognised by its content. The ``uri`` of an open collection opens the same one again, with
+            its pruning and seed.
+        prune: patterns such as ``block16x16`` or ``2:4``: instead of the collection's matrices, its layers pruned by
+            magnitude to these patterns (of its weights, or of seeded ones where it holds patterns without values).
+        sparsities: targets of the pruning; by default those of the collection's own matrices.
+        seed: of every invented value and weight.
+
+    Raises:
+        UserError: an address that opens nothing, or a bad pattern or sparsity.
+    """
+    uri, prune, sparsities, seed = _with_options(uri, prune, sparsities, seed)
+    collection: Base
+    if uri == "builtin":
+        collection = builtin(prune, sparsities, seed)
+    else:
+        collection = _open(uri, seed)
+        if prune:
+            collection = Pruned(collection, prune, sparsities, seed)
+        elif sparsities:
+            raise UserError("sparsities are targets for pruning: name the patterns too, for example block16x16")
+    base = collection.uri
+    if prune or sparsities or seed:
+        targets = ",".join(f"{sparsity:g}" for sparsity in sparsities)
+        collection.uri = f"{base}{_OPTIONS}{','.join(prune)};sparsities={targets};seed={seed}"
+    return collection
+
+
+def _open(uri: str, seed: int) -> Base:
+    scheme, colon, rest = uri.partition(":")
+    if colon and scheme == "dlmc":
+        return Dlmc(Path(rest).expanduser(), seed)
+    path = Path(uri).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"{uri}: no such file, directory or collection: write builtin, dlmc:PATH, manifest:FILE.toml, "
+            "checkpoint:FILE or a path"
+        )
+    return Dlmc(path, seed)
+
+
+def _with_options(
+    uri: str, prune: Sequence[str], sparsities: Sequence[float], seed: int
+) -> tuple[str, Sequence[str], Sequence[float], int]:
+    """Split off what an open collection's ``uri`` says of pruning and seed; arguments win."""
+    address, mark, text = uri.rpartition(_OPTIONS)
+    if not mark:
+        return uri, prune, sparsities, seed
+    patterns, _, rest = text.partition(";sparsities=")
+    targets, _, number = rest.partition(";seed=")
+    try:
+        return (
+            address,
+            prune or [p for p in patterns.split(",") if p],
+            sparsities or [float(s) for s in targets.split(",") if s],
+            seed or int(number),
+        )
+    except ValueError:
+        raise UserError(f"{uri}: not the address of a pruned collection") from None

@@ -1,0 +1,168 @@
+"""Files of a collection by their relative names, whether they lie in a directory or in a tar archive.
+
+A plain .tar is read in place. A compressed one has no random access (one matrix of a .tar.xz costs a pass over all
+that precedes it), so it is unpacked once, in one pass, into the cache folder; later openings and other processes use
+that. Members that are no regular files, or whose names lead outside, are never written.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Protocol
+
+from sparsity_roofline.bench.matrices.cache import cache_home, disk_error, identity, lock
+from sparsity_roofline.model.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where files come from. ``where(name)`` is how messages call a file."""
+
+    def names(self) -> list[str]:
+        """Relative POSIX names of all regular files, sorted."""
+
+    def read(self, name: str) -> bytes:
+        """The content of one file."""
+
+    def where(self, name: str) -> str: ...
+
+
+class DirectorySource:
+    """Files below a directory."""
+
+    def __init__(self, root: Path, shown: str | None = None) -> None:
+        self.root = root
+        self._shown = str(root) if shown is None else shown
+
+    def names(self) -> list[str]:
+        found = []
+        for folder, _, files in os.walk(self.root):
+            base = Path(folder).relative_to(self.root)
+            found.extend((base / file).as_posix() for file in files)
+        return sorted(found)
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.where(name)}: cannot be read ({error.strerror})") from None
+
+    def where(self, name: str) -> str:
+        return f"{self._shown}/{name}"
+
+
+class TarSource:
+    """Files of an uncompressed tar archive, read at their offsets."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive = archive
+        self._places: dict[str, tuple[int, int]] = {}
+        with _reading(archive), tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                if member.isreg():
+                    self._places[member.name.removeprefix("./")] = (member.offset_data, member.size)
+
+    def names(self) -> list[str]:
+        return sorted(self._places)
+
+    def read(self, name: str) -> bytes:
+        offset, size = self._places[name]
+        with self.archive.open("rb") as file:
+            if offset + size > os.fstat(file.fileno()).st_size:
+                raise UserError(f"{self.where(name)}: the archive ends within this file: truncated")
+            file.seek(offset)
+            return file.read(size)
+
+    def where(self, name: str) -> str:
+        return f"{self.archive}:{name}"
+
+
+def open_source(path: Path) -> Source:
+    """The files of a directory or of a tar archive, compressed or not.
+
+    Raises:
+        UserError: no such path, no archive, a broken one, an unsafe member, or no room to unpack it.
+    """
+    if path.is_dir():
+        return DirectorySource(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory")
+    if not is_tar(path):
+        raise UserError(f"{path}: neither a directory nor a tar archive")
+    try:
+        tarfile.open(path, "r:").close()
+    except tarfile.TarError:
+        return DirectorySource(unpacked(path), shown=f"{path}:")
+    return TarSource(path)
+
+
+def is_tar(path: Path) -> bool:
+    """Is it a tar archive, compressed or not?"""
+    try:
+        return path.is_file() and tarfile.is_tarfile(path)
+    except (OSError, EOFError):
+        return False
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder that holds the archive's files, unpacked now or by an earlier call of any process.
+
+    Raises:
+        UserError: as ``open_source``.
+    """
+    home = cache_home() / "archives"
+    folder = home / identity(archive)
+    if folder.is_dir():
+        return folder
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with lock(home / f"{folder.name}.lock"):
+            if not folder.is_dir():
+                _unpack(archive, folder)
+    except OSError as error:
+        raise disk_error(error, home, f"unpacking {archive}") from None
+    return folder
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    log.info("unpacking %s into %s, once", archive, folder)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        with _reading(archive), tarfile.open(archive, "r:*") as tar:
+            for member in tar:
+                if not member.isreg():
+                    continue
+                if member.size > shutil.disk_usage(partial).free:
+                    raise OSError(errno.ENOSPC, f"{member.name} needs {member.size} bytes")
+                tar.extract(member, partial, set_attrs=False, filter="data")
+        partial.chmod(0o755)
+        with suppress(OSError) if folder.is_dir() else nullcontext():
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """A broken archive as one line; a failed write (an ``OSError`` with a number) is left to the caller."""
+    try:
+        yield
+    except tarfile.FilterError as error:
+        raise UserError(f"{archive}: unsafe member, nothing was unpacked: {error}") from None
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UserError(f"{archive}: broken or truncated archive: {error}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{archive}: broken or truncated archive: {error}") from None
