@@ -7,7 +7,8 @@ words; nothing is compared across regimes and nothing is dropped in silence.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -140,19 +141,18 @@ def _partners(sparse: pd.DataFrame, dense: pd.DataFrame, dense_kernel: str | Non
     return out
 
 
-def _choose(dense: pd.DataFrame, keys: tuple[str, ...], *, best: bool) -> dict[tuple[object, ...], int]:
+def _choose(dense: pd.DataFrame, keys: tuple[str, ...], *, best: bool) -> dict[tuple[Any, ...], int]:
     """Key -> index label of one dense record: the median of each kernel's, and with ``best`` the fastest of those."""
-    found: dict[tuple[object, ...], list[tuple[float, int]]] = {}
-    for *key, _kernel, label in (
-        dense.sort_values("time_ns", kind="stable")
-        .assign(_label=lambda d: d.index)
-        .groupby([*keys, "kernel"], sort=False, dropna=False)["_label"]
-        .agg(lambda labels: labels.iloc[(len(labels) - 1) // 2])
-        .reset_index()
-        .itertuples(index=False, name=None)
+    groups: dict[tuple[Any, ...], dict[str, list[tuple[float, int]]]] = {}
+    for label, time, kernel, *key in zip(
+        dense.index, dense["time_ns"], dense["kernel"], *(dense[k] for k in keys), strict=True
     ):
-        found.setdefault(tuple(key), []).append((float(dense.at[label, "time_ns"]), int(label)))
-    return {key: (min(options) if best else options[0])[1] for key, options in found.items()}
+        groups.setdefault(tuple(key), {}).setdefault(str(kernel), []).append((float(time), int(label)))
+    out = {}
+    for key_of, kernels in groups.items():
+        medians = [sorted(options)[(len(options) - 1) // 2] for options in kernels.values()]
+        out[key_of] = (min(medians) if best else medians[0])[1]
+    return out
 
 
 def _columns(sparse: pd.DataFrame, dense: pd.DataFrame, preset: str) -> pd.DataFrame:
@@ -208,40 +208,38 @@ def _assert_identity(pairs: pd.DataFrame) -> None:
 
 
 def _why(
-    left: pd.DataFrame, usable: pd.Series, dense: pd.DataFrame, preset: str, dense_kernel: str | None
+    left: pd.DataFrame, usable: pd.Series[bool], dense: pd.DataFrame, preset: str, dense_kernel: str | None
 ) -> list[str]:
     """For each record that is in no pair: the reason, in words."""
-    by_shape = {key: group for key, group in dense.groupby(list(SHAPE), sort=False)}
+    by_shape: dict[tuple[Any, ...], list[dict[Hashable, Any]]] = {}
+    for row in dense.to_dict("records"):
+        by_shape.setdefault(tuple(row[k] for k in SHAPE), []).append(row)
     out = []
-    for label, row in left.iterrows():
+    for row, fit in zip(left.to_dict("records"), usable[left.index], strict=True):
         if row["status"] != "ok":
             out.append(f"{row['status']}: {row['reason'] or 'no reason recorded'}")
-        elif not usable[label]:
+        elif not fit:
             lacks = "time" if not row["time_ns"] > 0 else f"speed of light ({preset}, {row['ceilings']} ceilings)"
             out.append(f"no {lacks} in the record")
         elif row["format"] == "dense":
             out.append("dense, partner of no sparse record")
         else:
-            out.append(_no_partner(row, by_shape.get(tuple(row[list(SHAPE)])), dense_kernel))
+            out.append(_no_partner(row, by_shape.get(tuple(row[k] for k in SHAPE), []), dense_kernel))
     return out
 
 
-def _no_partner(row: pd.Series, same_shape: pd.DataFrame | None, dense_kernel: str | None) -> str:
+def _no_partner(row: dict[Hashable, Any], same_shape: list[dict[Hashable, Any]], dense_kernel: str | None) -> str:
     """Why a sparse record with a time found no partner: what the nearest dense record differs in."""
     name = wanted_dense(str(row["kernel_unit"]), dense_kernel)
-    wanted = "dense kernel" if name == "best" else name
-    if same_shape is not None and name != "best":
-        same_shape = same_shape[same_shape["kernel"] == name]
-    if same_shape is None or same_shape.empty:
+    candidates = [d for d in same_shape if name in ("best", d["kernel"])]
+    if not candidates:
+        wanted = "dense" if name == "best" else name
         return f"no dense partner: no {wanted} time for this shape, dtype and layout"
-    differs = same_shape[list(CONDITIONS)].ne(row[list(CONDITIONS)])
-    nearest = differs.sum(axis=1).idxmin()
-    what = [
-        f"{_WORDS[c]} {_show(same_shape.at[nearest, c])} instead of {_show(row[c])}"
-        for c in CONDITIONS
-        if differs.at[nearest, c]
-    ]
-    return f"no dense partner: {wanted} was measured under other conditions ({'; '.join(what)})"
+    differs = [[c for c in CONDITIONS if d[c] != row[c]] for d in candidates]
+    nearest = min(range(len(candidates)), key=lambda i: len(differs[i]))
+    partner = candidates[nearest]
+    what = [f"{_WORDS[c]} {_show(partner[c])} instead of {_show(row[c])}" for c in differs[nearest]]
+    return f"no dense partner: {partner['kernel']} was measured under other conditions ({'; '.join(what)})"
 
 
 def _show(value: object) -> str:

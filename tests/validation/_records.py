@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+
 from sparsity_roofline.model.record import Record
 
 PEAK = {"tensor": 100e12, "cuda": 10e12, "cpu": 1e12}
@@ -63,7 +64,7 @@ def record(
             sol[f"bound_{preset}_{kind}"] = "compute" if compute >= memory else "memory"
             sol[f"flops_{preset}"], sol[f"bytes_{preset}"] = flops, float(moved)
     if not datasheet or cpu:
-        sol.update({k: None for k in sol if k.endswith("_datasheet_ns") or k.endswith("_datasheet")})
+        sol.update({k: None for k in sol if k.endswith(("_datasheet_ns", "_datasheet"))})
     pattern = {"dense": "dense", "csr": "unstructured", "bsr": f"block{block}x{block}", "nm": "2:4"}[format]
     name = matrix or (f"{M}x{K}-{density:g}" if format != "dense" else f"{M}x{K}")
     timing: dict[str, Any] = {}

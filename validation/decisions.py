@@ -1,0 +1,129 @@
+"""What a user decides with a prediction: which sparsity ranks first, is sparse faster, where does it break even."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sparsity_roofline.validation.errors import NAN, FloatArray
+
+STRATUM = (
+    "device", "timer", "regime_l2", "regime_clocks", "run_id", "collection", "network", "layer", "method", "M", "K",
+    "N", "dtype", "pattern", "kernel",
+)  # fmt: skip
+"""One kernel on one layer: what stays equal while the sparsity varies."""
+
+MINIMUM = 3
+"""Points a stratum needs for a rank: two always rank perfectly, one way or the other."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank agreement between predicted and measured speedup within strata.
+
+    Attributes:
+        strata: strata with a rank. skipped_small: with fewer than three points.
+        skipped_constant: whose predictions (2:4 compute-bound: always 2) or measurements are all equal.
+        spearman, kendall: means over strata; spearman_median, kendall_median: medians. kendall is tau-b.
+    """
+
+    strata: int
+    skipped_small: int
+    skipped_constant: int
+    spearman: float
+    spearman_median: float
+    kendall: float
+    kendall_median: float
+
+
+def ranks(pairs: pd.DataFrame) -> Ranks:
+    """Spearman and Kendall tau-b within (layer, N, dtype, kernel) across sparsities (model.md 8.4)."""
+    from scipy import stats
+
+    spearman, kendall, small, constant = [], [], 0, 0
+    for _, group in _strata(pairs):
+        predicted, measured = _speedups(group)
+        if len(group) < MINIMUM:
+            small += 1
+        elif _constant(predicted) or _constant(measured):
+            constant += 1
+        else:
+            spearman.append(float(stats.spearmanr(predicted.tolist(), measured.tolist()).statistic))
+            kendall.append(float(stats.kendalltau(predicted.tolist(), measured.tolist()).statistic))
+    return Ranks(len(spearman), small, constant, *_middle(spearman), *_middle(kendall))
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Is sparse faster: the predicted against the measured answer.
+
+    Attributes:
+        both: predicted and measured faster. only_predicted: predicted faster, measured not. only_measured: the reverse.
+        neither: predicted and measured not faster.
+        unclear: of these, how many have an interval of the measured speedup that contains 1.
+        mcc: Matthews correlation coefficient, NaN where one row or column is empty. accuracy: share of right answers.
+    """
+
+    both: int
+    only_predicted: int
+    only_measured: int
+    neither: int
+    unclear: int
+    mcc: float
+    accuracy: float
+
+
+def confusion(pairs: pd.DataFrame) -> Confusion:
+    """The confusion matrix of predicted_speedup > 1 against measured_speedup > 1."""
+    predicted, measured = (v > 1.0 for v in _speedups(pairs))
+    tp, fp = int((predicted & measured).sum()), int((predicted & ~measured).sum())
+    fn, tn = int((~predicted & measured).sum()), int((~predicted & ~measured).sum())
+    scale = float(tp + fp) * float(tp + fn) * float(tn + fp) * float(tn + fn)
+    mcc = (tp * tn - fp * fn) / float(np.sqrt(scale)) if scale else NAN
+    accuracy = (tp + tn) / len(pairs) if len(pairs) else NAN
+    return Confusion(tp, fp, fn, tn, int((pairs["faster"] == "unclear").sum()), mcc, accuracy)
+
+
+def break_even(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The sparsity at which each kernel starts to pay on each layer, predicted and measured (model.md 8.5).
+
+    Interpolated linearly in ln(speedup) between neighbouring sparsities; NaN where the speedup does not cross 1 within
+    the sparsities of the stratum. ``error`` = measured - predicted.
+    """
+    rows = []
+    for key, group in _strata(pairs):
+        if group["sparsity"].nunique() < 2:
+            continue
+        ordered = group.sort_values("sparsity", kind="stable")
+        s = ordered["sparsity"].to_numpy(np.float64)
+        predicted, measured = (_crossing(s, np.log(v)) for v in _speedups(ordered))
+        rows.append([*key, len(group), predicted, measured, measured - predicted])
+    return pd.DataFrame(rows, columns=[*STRATUM, "points", "predicted", "measured", "error"])
+
+
+def _crossing(sparsity: FloatArray, log_speedup: FloatArray) -> float:
+    """First sparsity from which ln(speedup) rises through 0; NaN if it never does within the range."""
+    for i in range(len(sparsity) - 1):
+        low, high = log_speedup[i], log_speedup[i + 1]
+        if low <= 0 < high:
+            return float(sparsity[i] + (sparsity[i + 1] - sparsity[i]) * (-low) / (high - low))
+    return NAN
+
+
+def _middle(values: list[float]) -> tuple[float, float]:
+    """Mean and median, NaN for none."""
+    return (float(np.mean(values)), float(np.median(values))) if values else (NAN, NAN)
+
+
+def _strata(pairs: pd.DataFrame) -> list[tuple[tuple[object, ...], pd.DataFrame]]:
+    return [(tuple(key), group) for key, group in pairs.groupby(list(STRATUM), sort=False, dropna=False)]
+
+
+def _speedups(pairs: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+    return pairs["predicted_speedup"].to_numpy(np.float64), pairs["measured_speedup"].to_numpy(np.float64)
+
+
+def _constant(values: FloatArray) -> bool:
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
