@@ -37,7 +37,7 @@ def disk_error(error: OSError, path: Path, doing: str) -> UserError:
         return UserError(
             f"{doing}: no space left in {path}: free some or set SPARSITY_ROOFLINE_HOME to another disk", 4
         )
-    return UserError(f"{doing}: cannot write to {path} ({error.strerror or error}): set SPARSITY_ROOFLINE_HOME", 4)
+    return UserError(f"{doing}: cannot write to {path} ({error.strerror}): point SPARSITY_ROOFLINE_HOME elsewhere", 4)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Pruned:
 
     A layer is a (network, layer) of the base collection, however many methods and sparsities that has of it. Where the
     base holds real weights they are pruned; where it holds patterns without values, a seeded weight of the layer's
-    shape is, and the result is labelled synthetic. A matrix is called ``<layer>@<pattern>@<sparsity>``.
+    shape is, and the result is labelled synthetic. Layers that the base lists but does not have are left out. A matrix is called ``<layer>@<pattern>@<sparsity>``.
     """
 
     def __init__(self, base: Base, patterns: Sequence[str], sparsities: Sequence[float], seed: int) -> None:
@@ -55,7 +55,7 @@ class Pruned:
                 raise UserError(f"a sparsity to prune to lies between 0 and 1, not at {sparsity:g}")
         seen: dict[str, MatrixInfo] = {}
         for info in base.infos():
-            if not info.present and base.has_weights(info.name):
+            if not info.present:
                 continue
             layer = base_name(info)
             first = seen.setdefault(layer, info)

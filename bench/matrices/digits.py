@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -78,12 +80,12 @@ def _parse_chunk(chunk: npt.NDArray[np.uint8], limit: int) -> npt.NDArray[np.int
     longest = int(lengths.max())
     if longest > MAX_DIGITS:
         raise BadNumber(f"a number of {longest} digits is too large")
-    kind = np.int32 if longest < 10 else np.int64
-    numbers = text[ends].astype(kind)
+    numbers: npt.NDArray[Any] = text[ends].astype(np.int32 if longest < 10 else np.int64)
     for place in range(1, longest):
-        digit = text[ends - place].astype(kind)
+        digit = text[ends - place].astype(numbers.dtype)
         digit[lengths <= place] = 0
-        numbers += digit * kind(10**place)
+        digit *= 10**place
+        numbers += digit
     if int(numbers.max()) > limit:
         raise BadNumber(f"{int(numbers.max())} is larger than {limit}")
     return numbers.astype(np.int64)

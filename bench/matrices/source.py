@@ -46,7 +46,7 @@ class DirectorySource:
         self._shown = str(root) if shown is None else shown
 
     def names(self) -> list[str]:
-        found = []
+        found: list[str] = []
         for folder, _, files in os.walk(self.root):
             base = Path(folder).relative_to(self.root)
             found.extend((base / file).as_posix() for file in files)
