@@ -30,8 +30,9 @@ from sparsity_roofline.model.table import BITMAP, BSR, CSR, DENSE, NM, CaseTable
 Floats = npt.NDArray[np.float64]
 Metadata = Literal["index", "combination", "vendor_2_4"]
 NmWork = Literal["halved_at_dense_peak", "full_at_sparse_peak"]
-Peak = Literal["dtype", "unit", "cuda", "tensor"]
+Peak = Literal["dtype", "unit", "bound", "cuda", "tensor"]
 
+_TENSOR = np.asarray([d.unit == "tensor" for d in DTYPES.values()])
 _ELEMENT_BYTES = np.asarray([d.element_bytes for d in DTYPES.values()], dtype=np.float64)
 
 
@@ -48,10 +49,11 @@ class CostOptions:
             for 1:2 in 32-bit types, and ``index`` for every other n:m.
         bitmap_offsets: a bitmap kernel also reads M + 1 row offsets of ``pointer_bytes``.
         nm_work: ``halved_at_dense_peak`` charges n/m of the dense work at the dense peak; ``full_at_sparse_peak``
-            charges the full work at the printed 2:4 peak (2:4 rows only; no other n:m has one). Never both.
+            charges the full work at the printed 2:4 peak (see ``at_sparse_peak``). Never both.
         compute_peak: whose peak the case runs at. ``dtype``: the dtype's peak whatever the format; ``unit``: that of
-            the unit the kernel runs on; ``cuda``, ``tensor``: that unit for every row.
-        dense_peak: the same for the dense side of a speedup; ``unit`` is the dtype's own there.
+            the unit the kernel runs on; ``bound``: the same, and the largest of all units where the kernel is not
+            known; ``cuda``, ``tensor``: that unit for every row.
+        dense_peak: the same for the dense side of a speedup, whose own unit is the dtype's.
         input_rows: rows of X charged: ``all`` K, or only those ``used`` by a stored element (for bsr: block).
         output_bytes: ``full`` b M N; ``beyond_l2`` only what L2 cannot hold back, max(0, b M N - L2); ``none``.
         read_output: Y is read as well (beta != 0).
@@ -103,9 +105,9 @@ PRESETS: dict[str, CostOptions] = {
     "paper": CostOptions(),
     # The same traffic against the peak of the unit that a kernel runs on: judges a kernel.
     "unit": CostOptions(compute_peak="unit"),
-    # What no kernel of the format can avoid from cold caches. The peak is the kernel's own unit too: a kernel on CUDA
-    # cores cannot pass their rate, and the roofline takes the largest peak where the unit is not known.
-    "bound": CostOptions(compute_peak="unit", input_rows="used", output_bytes="beyond_l2"),
+    # What no kernel of the format can avoid from cold caches. A kernel on CUDA cores cannot pass their rate, so its own
+    # unit's peak is a true bound and the tightest one; where no kernel is named it is the largest peak.
+    "bound": CostOptions(compute_peak="bound", input_rows="used", output_bytes="beyond_l2"),
 }
 
 
@@ -187,6 +189,15 @@ def nm_metadata_bits(n: int, m: int, element_bytes: float, metadata: Metadata) -
     return float(n * (m - 1).bit_length())
 
 
+def at_sparse_peak(table: CaseTable, options: CostOptions) -> npt.NDArray[np.bool_]:
+    """Rows whose full work is charged at a 2:4 peak: nm_work says so, the pattern is one that sparse tensor cores
+    run (2:4, or 1:2, which is a case of it), and the dtype runs on tensor cores. Others keep n/m of the dense work."""
+    if options.nm_work != "full_at_sparse_peak":
+        return np.zeros(len(table), dtype=bool)
+    pattern = (table.m == 2 * table.n) & ((table.m == 4) | (table.m == 2))
+    return (table.format_code == NM) & pattern & _TENSOR[table.dtype_code]
+
+
 def cost(
     table: CaseTable,
     options: CostOptions,
@@ -216,6 +227,7 @@ def cost(
     for code in np.unique(table.format_code):
         at = np.flatnonzero(table.format_code == code)
         flops[at], weight[at] = _weight_side(int(code), table.take(at), M[at], K[at], N[at], b_w[at], own[at], options)
+    flops = np.where(at_sparse_peak(table, options), 2.0 * flops, flops)
     rows = table.used_columns.astype(np.float64) if options.input_rows == "used" else K
     elements = rows * N
     if options.conv_input == "real":

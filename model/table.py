@@ -200,6 +200,4 @@ def _codes(names: Any, size: int, code: dict[str, int], what: str) -> Codes:
     try:
         return np.fromiter((code[name] for name in names), dtype=np.int8, count=size)
     except KeyError as unknown:
-        raise UserError(
-            f"case table: unknown {what} {unknown.args[0]!r}: choose one of {', '.join(code)}"
-        ) from None
+        raise UserError(f"case table: unknown {what} {unknown.args[0]!r}: choose one of {', '.join(code)}") from None
