@@ -1,0 +1,274 @@
+"""The GPU's timer: CUPTI activity records, collected by torch's profiler (Kineto).
+
+Per sample one stream gets [flush][marker][call][marker]; ``segments`` makes samples of the trace. The marker is
+``torch.cuda._sleep``, a one-thread spin kernel that no product uses. The opening one lasts about as long as the host
+needs to enqueue the call, so that a call of several kernels finds them queued and its span shows the device's gaps,
+not the host's. Starting and stopping the profiler costs milliseconds, so samples come in few, large batches.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from sparsity_roofline.bench.timing import flush, nvml
+from sparsity_roofline.bench.timing.monotonic import require_clocks_as_found
+from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Samples, Stopping
+from sparsity_roofline.bench.timing.segments import Activity, LostRecords, Segment, segment
+from sparsity_roofline.bench.timing.stopping import next_batch, stop
+from sparsity_roofline.kernels.protocol import YES, Support
+
+# Read by libtorch: no log lines on stderr, and CUPTI stays set up between sessions (tearing it down is slow).
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TEARDOWN_CUPTI", "0")
+
+ATTEMPTS = 3
+LEAD_IN = 3  # flush passes ahead of the first sample: some versions lose a session's first records (pytorch#192021)
+SHORT_SPIN_NS = 2_000
+LONG_SPIN_NS = 1_000_000
+WARM_UP_CALLS = 5  # a block; the first call of all, which may compile, comes before
+WARM_UP_BLOCKS = 12
+WARM_UP_SECONDS = 0.1
+SETTLED = 0.02  # two blocks agree
+CLOCKS_SETTLE_SECONDS = 3.0  # once a process: clocks of a GPU oscillate for about this long under load (cutlass#3366)
+
+
+class KinetoTimer:
+    """Device-busy time of calls on the current CUDA device and stream.
+
+    Args:
+        settle_seconds: how long the device is kept busy before the process's first measurement.
+    """
+
+    name = "cupti-kineto"
+
+    def __init__(self, settle_seconds: float = CLOCKS_SETTLE_SECONDS) -> None:
+        self._settle_seconds = settle_seconds
+
+    def available(self) -> Support:
+        """CUDA, torch's profiler with CUPTI, and records that do arrive."""
+        try:
+            import torch
+        except ImportError:
+            return Support("torch is not installed: pip install torch (a CUDA build)")
+        if not torch.cuda.is_available():
+            return Support("no NVIDIA GPU: torch.cuda.is_available() is False")
+        if torch.profiler.ProfilerActivity.CUDA not in torch.profiler.supported_activities():
+            return Support("this build of torch has no CUPTI: install a CUDA build of torch")
+        try:
+            _names(torch.cuda.current_device())
+        except InvalidMeasurement as error:
+            return Support(str(error))
+        return YES
+
+    def measure(self, call: Callable[[], None], regime: Regime, stopping: Stopping) -> Samples:
+        """See ``protocol.Timer.measure``.
+
+        Raises:
+            InvalidMeasurement: no timer here, records lost in every attempt, or a call that runs nothing on the device.
+            UserError: a clock regime other than ``as-found``.
+        """
+        require_clocks_as_found(regime, self.name)
+        support = self.available()
+        if not support:
+            raise InvalidMeasurement(support.reason)
+        import torch
+
+        device = torch.cuda.current_device()
+        _settle_clocks(device, self._settle_seconds)
+        session = _Session(call, regime, device)
+        host_ns = session.warm_up()
+        segments: list[Segment] = []
+        started = time.perf_counter()
+        reason = None
+        while reason is None:
+            busy = [s.busy_ns for s in segments]
+            segments += session.batch(next_batch(busy, time.perf_counter() - started, stopping))
+            counts = {s.activities for s in segments}
+            if len(counts) > 1:
+                raise InvalidMeasurement(f"the number of device activities varies between batches: {sorted(counts)}")
+            if counts == {0}:
+                raise InvalidMeasurement("the call ran nothing on the device")
+            reason = stop([s.busy_ns for s in segments], time.perf_counter() - started, stopping)
+        return Samples(
+            busy_ns=[float(s.busy_ns) for s in segments],
+            span_ns=[float(s.span_ns) for s in segments],
+            kernels_per_call=segments[0].activities,
+            stop_reason=reason,
+            host_ns=host_ns,
+            sm_clock_mhz=statistics.median(session.clocks) if session.clocks else None,
+        )
+
+
+def device_activities(events: Iterable[Any], device: int) -> list[Activity]:
+    """Kernels, copies and memsets of one device out of Kineto's raw events.
+
+    Host events, annotations and synchronisation records are left out; newer versions say the kind of an activity,
+    older ones record nothing else on the device once host activities are off.
+    """
+    activities = []
+    for event in events:
+        if event.device_type().name != "CUDA" or event.device_index() != device or event.is_user_annotation():
+            continue
+        kind = str(getattr(event, "activity_type", lambda: "")()).lower()
+        if "sync" in kind or event.name() in ("Context Sync", "Stream Sync", "Event Sync", "Stream Wait Event"):
+            continue
+        start = int(event.start_ns())
+        activities.append(Activity(event.name(), start, start + int(event.duration_ns())))
+    return activities
+
+
+@dataclass
+class _Session:
+    """What one measurement keeps: the call, its regime, and what was read on the way."""
+
+    call: Callable[[], None]
+    regime: Regime
+    device: int
+    clocks: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        flush.reset_persisting_l2()
+        self.flush = flush.gpu_flush(self.regime.l2, self.device)
+        self.names = _names(self.device)
+        self.handle = nvml.handle(nvml.device_uuid(self.device))
+        self.spin_ns = SHORT_SPIN_NS
+
+    def warm_up(self) -> float:
+        """Call until two blocks agree in host time to completion, within bounds; median enqueue time of one call, ns."""
+        import torch
+
+        began = time.perf_counter()
+        self.call()
+        torch.cuda.synchronize(self.device)
+        previous = float("inf")
+        enqueue: list[int] = []
+        for _ in range(WARM_UP_BLOCKS):
+            block = time.perf_counter()
+            for _ in range(WARM_UP_CALLS):
+                before = time.perf_counter_ns()
+                self.call()
+                enqueue.append(time.perf_counter_ns() - before)
+            torch.cuda.synchronize(self.device)
+            now = time.perf_counter()
+            if abs(now - block - previous) <= SETTLED * previous or now - began > WARM_UP_SECONDS:
+                break
+            previous = now - block
+        host_ns = float(statistics.median(enqueue))
+        self.spin_ns = int(min(max(1.25 * host_ns, SHORT_SPIN_NS), LONG_SPIN_NS))
+        return host_ns
+
+    def batch(self, samples: int) -> list[Segment]:
+        """That many samples from one profiler session, tried again when records are lost."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                records = _record(lambda tries=attempt: self._enqueue(samples, tries), self.device)
+                return segment(records, samples, self.names.marker, self.names.flush)
+            except LostRecords as error:
+                if attempt == ATTEMPTS:
+                    raise InvalidMeasurement(f"in {ATTEMPTS} attempts: {error}") from error
+        raise AssertionError("unreachable")
+
+    def _enqueue(self, samples: int, attempt: int) -> None:
+        import torch
+
+        lead_in = flush.gpu_flush("cold-clean", self.device)
+        for _ in range(LEAD_IN * attempt**2):
+            lead_in()
+        if attempt > 1:
+            time.sleep(0.005 * attempt)
+        spin = _cycles(self.spin_ns, self.device)
+        short = _cycles(SHORT_SPIN_NS, self.device)
+        for _ in range(samples):
+            self.flush()
+            torch.cuda._sleep(spin)
+            self.call()
+            torch.cuda._sleep(short)
+        clock = nvml.sm_clock_mhz(self.handle)  # the queue is still full here: the clock is that of the samples
+        if clock is not None:
+            self.clocks.append(clock)
+
+
+def _cycles(ns: int, device: int) -> int:
+    import torch
+
+    khz = int(getattr(torch.cuda.get_device_properties(device), "clock_rate", 0)) or 1_500_000
+    return max(int(ns * khz / 1e6), 1)
+
+
+def _record(work: Callable[[], None], device: int) -> list[Activity]:
+    """Device activities of ``work``, which must enqueue on the current stream."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.synchronize(device)
+    with profile(activities=[ProfilerActivity.CUDA]) as session:
+        work()
+        torch.cuda.synchronize(device)
+    results = session.profiler.kineto_results
+    return device_activities(results.events() if results is not None else (), device)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names under which this build records the marker and the flush's kernels."""
+
+    marker: frozenset[str]
+    flush: frozenset[str]
+
+
+@cache
+def _names(device: int) -> _Names:
+    """Learn them in sessions of their own; the first of these also pays for the profiler's initialisation.
+
+    Raises:
+        InvalidMeasurement: nothing is recorded, or the marker cannot be told from the flush.
+    """
+    import torch
+
+    clean, dirty = flush.gpu_flush("cold-clean", device), flush.gpu_flush("cold-dirty", device)
+    marker: frozenset[str] = frozenset()
+    passes: frozenset[str] = frozenset()
+    for _ in range(ATTEMPTS):
+        try:
+            marker = _kernel_names(lambda: [torch.cuda._sleep(1000) for _ in range(4)] and None, device)
+            passes = _kernel_names(lambda: [run() for run in (clean, dirty) * LEAD_IN] and None, device)
+        except RuntimeError as error:
+            raise InvalidMeasurement(f"the profiler does not start: {str(error).splitlines()[0]}") from error
+        if marker and passes:
+            break
+    if not marker or not passes:
+        raise InvalidMeasurement(
+            "the profiler records no kernels: CUPTI is missing or held by another tool (ncu, nsys, DCGM); "
+            "stop it, and check that libcupti matches torch's CUDA version"
+        )
+    if marker & passes or len(marker) > 1:
+        raise InvalidMeasurement(
+            f"the marker kernel cannot be told from other work: {sorted(marker & passes or marker)}"
+        )
+    return _Names(marker, passes)
+
+
+def _kernel_names(work: Callable[[], None], device: int) -> frozenset[str]:
+    records = _record(work, device)
+    return frozenset(r.name for r in records if not r.name.startswith(("Memset", "Memcpy")))
+
+
+@cache
+def _settle_clocks(device: int, seconds: float) -> None:
+    """Keep the device busy once a process, so that the first measurement finds the clocks of the later ones."""
+    import torch
+
+    if seconds <= 0:
+        return
+    a = torch.randn(2048, 2048, device=f"cuda:{device}", dtype=torch.float16)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(50):
+            torch.mm(a, a)
+        torch.cuda.synchronize(device)
