@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from sparsity_roofline.bench.timing import flush, nvml
@@ -140,7 +140,7 @@ class _Session:
         self.spin_ns = SHORT_SPIN_NS
 
     def warm_up(self) -> float:
-        """Call until two blocks agree in host time to completion, within bounds; median enqueue time of one call, ns."""
+        """Call until two blocks agree, within bounds; median time to enqueue one call, ns."""
         import torch
 
         began = time.perf_counter()
@@ -167,7 +167,7 @@ class _Session:
         """That many samples from one profiler session, tried again when records are lost."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                records = _record(lambda tries=attempt: self._enqueue(samples, tries), self.device)
+                records = _record(partial(self._enqueue, samples, attempt), self.device)
                 return segment(records, samples, self.names.marker, self.names.flush)
             except LostRecords as error:
                 if attempt == ATTEMPTS:
@@ -236,8 +236,8 @@ def _names(device: int) -> _Names:
     passes: frozenset[str] = frozenset()
     for _ in range(ATTEMPTS):
         try:
-            marker = _kernel_names(lambda: [torch.cuda._sleep(1000) for _ in range(4)] and None, device)
-            passes = _kernel_names(lambda: [run() for run in (clean, dirty) * LEAD_IN] and None, device)
+            marker = _kernel_names([partial(torch.cuda._sleep, 1000)] * 4, device)
+            passes = _kernel_names([clean, dirty] * LEAD_IN, device)
         except RuntimeError as error:
             raise InvalidMeasurement(f"the profiler does not start: {str(error).splitlines()[0]}") from error
         if marker and passes:
@@ -254,9 +254,12 @@ def _names(device: int) -> _Names:
     return _Names(marker, passes)
 
 
-def _kernel_names(work: Callable[[], None], device: int) -> frozenset[str]:
-    records = _record(work, device)
-    return frozenset(r.name for r in records if not r.name.startswith(("Memset", "Memcpy")))
+def _kernel_names(calls: Sequence[Callable[[], None]], device: int) -> frozenset[str]:
+    def work() -> None:
+        for call in calls:
+            call()
+
+    return frozenset(r.name for r in _record(work, device) if not r.name.startswith(("Memset", "Memcpy")))
 
 
 @cache

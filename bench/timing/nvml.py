@@ -1,4 +1,4 @@
-"""Reading a GPU's state through NVML: every probe gives a value or says in a word why not; none raises or sets anything.
+"""Reading a GPU's state through NVML: every probe gives a value or says why not; none raises, none sets anything.
 
 A CUDA device is found by its UUID: under ``CUDA_VISIBLE_DEVICES`` CUDA's device 0 need not be NVML's.
 """
