@@ -195,7 +195,8 @@ def at_sparse_peak(table: CaseTable, options: CostOptions) -> npt.NDArray[np.boo
     if options.nm_work != "full_at_sparse_peak":
         return np.zeros(len(table), dtype=bool)
     pattern = (table.m == 2 * table.n) & ((table.m == 4) | (table.m == 2))
-    return (table.format_code == NM) & pattern & _TENSOR[table.dtype_code]
+    chosen: npt.NDArray[np.bool_] = (table.format_code == NM) & pattern & _TENSOR[table.dtype_code]
+    return chosen
 
 
 def cost(

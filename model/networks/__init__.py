@@ -1,0 +1,7 @@
+"""Layer tables of real networks as plain data: ``names()``, ``load(name)``, and their arrays, ``shapes(layers)``."""
+
+from __future__ import annotations
+
+from sparsity_roofline.model.networks.layers import Layer, Op, load, names, shapes
+
+__all__ = ["Layer", "Op", "load", "names", "shapes"]
