@@ -170,6 +170,13 @@ def nm_operand(matrix: Matrix, n: int, m: int, dtype: str, device: str | torch.d
     return NmOperand(values, positions)
 
 
+def by_falling_length(indptr: torch.Tensor) -> torch.Tensor:
+    """Rows (or block rows) in the order of falling length, int32: the longest start first, neighbours are alike."""
+    import torch
+
+    return torch.argsort(indptr.diff(), descending=True, stable=True).int()
+
+
 def _tensor(array: npt.NDArray[Any], device: str | torch.device) -> torch.Tensor:
     """A tensor over the array's memory where that is writable and already on the device, else a copy."""
     import torch

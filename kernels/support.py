@@ -5,10 +5,23 @@ from __future__ import annotations
 import importlib.util
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
 from sparsity_roofline.kernels.protocol import YES, BaseKernel, Device, Support
 
+if TYPE_CHECKING:
+    import torch
+
 INTERPRETER_NOTE = "runs in Triton's interpreter: correctness only, never timed"
+
+
+PRECISIONS = {"fp16": "ieee", "bf16": "ieee", "tf32": "tf32", "fp32": "ieee"}
+"""``input_precision`` of ``tl.dot`` by dtype: Triton's default for float32 is TF32, here a dtype means what it says."""
+
+
+def is_wide(*tensors: torch.Tensor) -> bool:
+    """Do offsets into any of the tensors, plus one tile of overhang, leave int32?"""
+    return any(tensor.numel() >= 2**31 - 2**24 for tensor in tensors)
 
 
 @cache
