@@ -51,7 +51,8 @@ def summarise(pairs: pd.DataFrame, by: Sequence[str] = STRATA, *, resamples: int
     low = table[table["below_floor"].astype(bool)]
     for stratum in by:
         groups = list(table.groupby(stratum, sort=True, dropna=False))
-        if len(groups) > 1:  # one value is the row "all" again
+        again = stratum == "kernel_dtype" and len(table["dtype"].drop_duplicates()) == 1
+        if len(groups) > 1 and not again:  # one value is the row "all" again
             rows += [_row(stratum, str(value), group, resamples, seed) for value, group in groups]
     if len(low):
         rows.append(_row("below floor", "left out above", low, resamples, seed, keep=True))

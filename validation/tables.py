@@ -31,6 +31,31 @@ CASE_COLUMNS = {
 }
 """Columns of the per-case table for people, with their headings."""
 
+SUMMARY_HEADINGS = {
+    "stratum": "stratum",
+    "value": "value",
+    "pairs": "pairs",
+    "shapes": "layer shapes",
+    "predicted_speedup": "predicted speedup",
+    "measured_speedup": "measured speedup",
+    "f_dense": "fraction of SoL dense",
+    "f_sparse": "fraction of SoL sparse",
+    "parity": "parity",
+    "parity_low": "95 % from",
+    "parity_high": "to",
+    "loa_low": "limits of agreement from",
+    "loa_high": "to",
+    "median_ape": "median APE (1 = 100 %)",
+    "mape": "MAPE (1 = 100 %)",
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "mcc": "MCC",
+    "violations": "beat the bound",
+    "above_one": "f > 1",
+    "below_floor": "below floor",
+}
+"""Columns of the summaries for people, with their headings."""
+
 CSV_ONLY = (
     "f_sparse_unit", "f_sparse_bound", "f_dense_unit", "f_dense_bound", "log_error", "bound_dense", "bound_sparse",
     "time_dense_ns", "time_sparse_ns", "sol_dense_ns", "sol_sparse_ns", "dense_kernel", "violation", "above_one",
