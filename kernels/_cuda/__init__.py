@@ -1,0 +1,1 @@
+"""What the wrappers of NVIDIA's sparse libraries share: bindings, handles, lifetimes, plans, errors, versions."""
