@@ -1,0 +1,214 @@
+"""The public functions behind the verbs: plain types in, DataFrames out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sparsity_roofline.model import hardware, roofline
+from sparsity_roofline.model.case import Case, Format
+from sparsity_roofline.model.cost import CostOptions
+from sparsity_roofline.model.dtype import Unit
+from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.expect import expected_case, parse_shape
+from sparsity_roofline.model.hardware import Ceilings
+from sparsity_roofline.model.matrix import Matrix
+from sparsity_roofline.model.pattern import Pattern
+from sparsity_roofline.model.table import CaseTable
+
+if TYPE_CHECKING:
+    pass
+
+_LABELS = [
+    "collection",
+    "network",
+    "layer",
+    "matrix",
+    "M",
+    "K",
+    "N",
+    "batch",
+    "pattern",
+    "target_sparsity",
+    "format",
+    "dtype",
+]
+_COUNTS = ["nnz", "density", "stored_elements", "used_columns", "synthetic"]
+
+
+def predict(
+    what: str | Case | Matrix | Iterable[str | Case | Matrix],
+    *,
+    device: str | Ceilings = "h100",
+    N: int | Sequence[int] | None = None,
+    pattern: str | Sequence[str] = "unstructured",
+    sparsity: float | Sequence[float] = 0.9,
+    dtype: str | Sequence[str] = "fp16",
+    format: Format | None = None,
+    preset: str = "paper",
+    options: CostOptions | None = None,
+    unit: Unit | None = None,
+) -> pd.DataFrame:
+    """Speed-of-light latency, bound and predicted speedup. Needs no GPU and no tensor library.
+
+    Args:
+        what: shapes as text (``"4096x4096x2048"``, M x K x N), cases, or matrices (their counts are then the real
+            ones), one or many.
+        device: a name of ``hardware list`` (any unambiguous spelling) or ceilings of your own.
+        N: columns of X, for matrices.
+        pattern, sparsity: of shapes; every combination is predicted.
+        dtype: arithmetic types of shapes and matrices; every one is predicted.
+        format: storage format; by default the one made for the pattern.
+        preset: ``paper``, ``unit`` or ``bound``: which cost options and peak.
+        options: cost options in place of the preset's.
+        unit: the unit the sparse kernel runs on, for the presets ``unit`` and ``bound``.
+
+    Returns:
+        One row per case: its labels and counts; ``sol_dense_us`` and ``sol_us`` (speed-of-light latency, dense and
+        sparse, microseconds); ``bound_dense`` and ``bound`` (compute or memory); ``speedup`` (predicted); the
+        operations and bytes of both. ``frame.attrs`` holds the device, the kind of its ceilings and the preset.
+
+    Raises:
+        UserError: an unknown device, pattern, dtype or shape; a matrix without ``N``.
+    """
+    cases = list(_cases(what, N, pattern, sparsity, dtype, format))
+    ceilings = hardware.datasheet(device) if isinstance(device, str) else device
+    prediction = roofline.predict(CaseTable.of(cases), ceilings, preset, options=options, unit=unit)
+    columns = prediction.columns()
+    labels = pd.DataFrame([{name: getattr(case, name) for name in _LABELS + _COUNTS} for case in cases])
+    if labels.empty:
+        labels = pd.DataFrame(columns=_LABELS + _COUNTS)
+    figures = pd.DataFrame(
+        {
+            "sol_dense_us": columns["sol_dense_s"] * 1e6,
+            "sol_us": columns["sol_s"] * 1e6,
+            "bound_dense": columns["bound_dense"],
+            "bound": columns["bound"],
+            "speedup": columns["speedup"],
+            "flops_dense": columns["flops_dense"],
+            "flops": columns["flops"],
+            "bytes_dense": columns["bytes_dense"],
+            "bytes": columns["bytes"],
+        }
+    )
+    frame = pd.concat([labels, figures], axis=1)
+    frame.attrs.update(device=ceilings.device, ceilings=ceilings.kind, preset=preset)
+    return frame
+
+
+def _many(value: Any) -> list[Any]:
+    return [value] if isinstance(value, (str, int, float)) or not isinstance(value, Iterable) else list(value)
+
+
+def _cases(what: Any, N: Any, pattern: Any, sparsity: Any, dtype: Any, format: Format | None) -> Iterable[Case]:
+    items = [what] if isinstance(what, (str, Case, Matrix)) else list(what)
+    for item in items:
+        if isinstance(item, Case):
+            yield item
+        elif isinstance(item, Matrix):
+            if N is None:
+                raise UserError(f"{item.name}: N is needed to predict a matrix (columns of X)")
+            for columns in _many(N):
+                for name in _many(dtype):
+                    yield Case.of(item, columns, name, format)
+        elif isinstance(item, str):
+            rows, cols, columns = parse_shape(item)
+            for text in _many(pattern):
+                parsed = Pattern.parse(text)
+                # n:m has one sparsity of its own
+                for level in [0.0] if parsed.kind in ("nm", "dense") else _many(sparsity):
+                    for name in _many(dtype):
+                        yield expected_case(rows, cols, columns, parsed, float(level), name, format=format)
+        else:
+            raise UserError(f"cannot predict a {type(item).__name__}: pass shapes as text, cases or matrices")
+
+
+def network_cases(
+    name: str, *, batch: int = 1, pattern: str, sparsity: float, dtype: str = "fp16"
+) -> tuple[list[Case], list[float]]:
+    """Every product of a network at one batch size, its prunable layers pruned; and how often each happens.
+
+    Attention products and depthwise convolutions have no weight that is pruned in practice: they stay dense, so that a
+    sum over the cases is the network's and not only its prunable layers'.
+
+    Raises:
+        UserError: an unknown network, pattern or dtype.
+    """
+    from sparsity_roofline.model import networks
+
+    layers = networks.load(name)
+    arrays = networks.shapes(layers, batch)
+    dense, sparse = Pattern("dense"), Pattern.parse(pattern)
+    cases = [
+        expected_case(
+            layer.M,
+            layer.K,
+            int(N),
+            sparse if layer.prunable else dense,
+            sparsity if layer.prunable else 0.0,
+            dtype,
+            collection="network",
+            matrix=layer.layer,
+            network=layer.network,
+            layer=layer.layer,
+            batch=batch,
+        )
+        for layer, N in zip(layers, arrays["N"], strict=True)
+    ]
+    return cases, [float(times) for times in arrays["times"]]
+
+
+def collection_cases(
+    uri: str,
+    *,
+    prune: Sequence[str] = (),
+    match: str = "*",
+    batches: Sequence[int] = (),
+    columns: Sequence[int] = (),
+    dtypes: Sequence[str] = ("fp16",),
+    on_matrix: Callable[[str], None] | None = None,
+) -> Iterable[Case]:
+    """Cases of a matrix collection, with the counts of its real masks.
+
+    Args:
+        uri, prune: see ``open_collection``.
+        match: only matrices whose name matches this glob.
+        batches: N = batch x columns per image, for matrices that know their columns per image.
+        columns: N itself, for all.
+        dtypes: arithmetic types.
+        on_matrix: called with each name before it is read.
+
+    Raises:
+        UserError: the collection cannot be opened, nothing matches, or no N follows for any matrix.
+    """
+    from sparsity_roofline.bench.matrices import open_collection
+
+    collection = open_collection(uri, prune=prune)
+    infos = [info for info in collection.infos() if info.present and fnmatchcase(info.name, match)]
+    if not infos:
+        raise UserError(f"no matrix of {uri} has a name that matches {match!r}")
+    if not columns and not any(info.columns_per_image for info in infos if batches):
+        raise UserError(f"{uri}: say N with --columns, or --batch where the layers know their output pixels")
+    for info in infos:
+        sizes = [batch * info.columns_per_image for batch in batches] if info.columns_per_image else []
+        if not sizes and not columns:
+            continue
+        if on_matrix is not None:
+            on_matrix(info.name)
+        matrix = collection.load(info.name)
+        for N in dict.fromkeys([*sizes, *columns]):
+            for name in dtypes:
+                yield Case.of(matrix, N, name, collection=collection.label)
+
+
+def totals(frame: pd.DataFrame, times: Sequence[float] | None = None) -> dict[str, float]:
+    """Sums of a prediction over its rows: dense and sparse SoL latency (us) and the speedup of the sums.
+
+    ``times`` says how often each row happens; once by default.
+    """
+    weight = 1.0 if times is None else pd.Series(times, index=frame.index, dtype=float)
+    dense, sparse = float((frame["sol_dense_us"] * weight).sum()), float((frame["sol_us"] * weight).sum())
+    return {"sol_dense_us": dense, "sol_us": sparse, "speedup": dense / sparse if sparse else float("nan")}

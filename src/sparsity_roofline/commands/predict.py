@@ -1,0 +1,226 @@
+"""``predict``: the limit, without the hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparsity_roofline.commands._cases import collection_options, parse_assignments
+from sparsity_roofline.commands._render import console, print_json, print_table, seconds
+from sparsity_roofline.model.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sparsity_roofline.model.cost import CostOptions
+    from sparsity_roofline.model.hardware import Ceilings
+
+
+@click.command("predict")
+@click.option("--device", default="h100", show_default=True, help="A GPU of `hardware list`, or `here` (calibrated).")
+@click.option("--shape", "shapes", multiple=True, metavar="MxKxN", help="A shape (repeatable).")
+@click.option("--network", metavar="NAME", help="A network's layer table, for example resnet50 or llama3_8b.")
+@collection_options
+@click.option("--pattern", "patterns", multiple=True, default=("unstructured",), show_default=True, help="Repeatable.")
+@click.option(
+    "--sparsity", "sparsities", multiple=True, type=float, default=(0.9,), show_default=True, help="Repeatable."
+)
+@click.option("--dtype", "dtypes", multiple=True, default=("fp16",), show_default=True, help="Repeatable.")
+@click.option(
+    "--preset",
+    type=click.Choice(["paper", "unit", "bound"]),
+    default="paper",
+    show_default=True,
+    help="Which costs and peak: as the paper charges them, at the peak of the unit a kernel runs on, or pattern-aware.",
+)
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Override one cost option (repeatable).")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write every row to this CSV file.")
+@click.option("--rows", default=40, show_default=True, help="Print at most so many rows; 0 prints none but the sums.")
+@click.option("--json", "as_json", is_flag=True, help="Print every row and the sums as JSON.")
+def command(
+    device: str,
+    shapes: tuple[str, ...],
+    network: str | None,
+    collection: str | None,
+    prune: tuple[str, ...],
+    batches: tuple[int, ...],
+    columns: tuple[int, ...],
+    match: str,
+    patterns: tuple[str, ...],
+    sparsities: tuple[float, ...],
+    dtypes: tuple[str, ...],
+    preset: str,
+    options: tuple[str, ...],
+    output: Path | None,
+    rows: int,
+    as_json: bool,
+) -> None:
+    """Speed-of-light latency, bound and predicted speedup of shapes, of a network, or of real matrices.
+
+    \b
+    Examples:
+      sparsity-roofline predict --device h100 --shape 4096x4096x2048 --pattern block64 --pattern 2:4 --sparsity 0.9
+      sparsity-roofline predict --device a100-sxm4-80gb --network resnet50 --batch 32 --sparsity 0.8 --sparsity 0.95
+      sparsity-roofline predict --device h200 --collection dlmc.tar.gz --match 'rn50/*' --batch 32 --output rn50.csv
+      sparsity-roofline predict --shape 14336x4096x16 --pattern unstructured --option index_bytes=2
+    """
+    from sparsity_roofline import api
+
+    if sum(map(bool, (shapes, network, collection))) != 1:
+        raise UserError("say what to predict: one of --shape MxKxN, --network NAME, --collection URI")
+    ceilings = _ceilings(device)
+    chosen = _options(preset, options)
+    times: list[float] | None = None
+    if shapes:
+        frame = api.predict(
+            shapes, device=ceilings, pattern=patterns, sparsity=sparsities, dtype=dtypes, preset=preset, options=chosen
+        )
+    elif network:
+        frame, times = _network(network, batches or (1,), patterns, sparsities, dtypes, ceilings, preset, chosen)
+    else:
+        cases = list(
+            api.collection_cases(
+                collection or "", prune=prune, match=match, batches=batches, columns=columns, dtypes=dtypes
+            )
+        )
+        frame = api.predict(cases, device=ceilings, preset=preset, options=chosen)
+    _output(frame, times, output, rows, as_json)
+
+
+def _ceilings(device: str) -> Ceilings:
+    from sparsity_roofline.model import hardware
+
+    if device != "here":
+        return hardware.datasheet(device)
+    from sparsity_roofline.bench.calibrate import measured_ceilings
+    from sparsity_roofline.bench.environment import pick_device
+
+    found = measured_ceilings(pick_device(), calibrate_if_missing=False)
+    if found is None:
+        raise UserError("this machine has not been calibrated: run `sparsity-roofline hardware calibrate`", 6)
+    return found
+
+
+def _options(preset: str, items: tuple[str, ...]) -> CostOptions | None:
+    from dataclasses import fields, replace
+
+    from sparsity_roofline.model.cost import CostOptions
+    from sparsity_roofline.model.cost import preset as lookup
+
+    if not items:
+        return None
+    given = parse_assignments(items)
+    known = {f.name for f in fields(CostOptions)}
+    for key in given:
+        if key not in known:
+            raise UserError(f"--option {key}: no such cost option; choose from {', '.join(sorted(known))}")
+    return replace(lookup(preset), **given)
+
+
+def _network(
+    name: str,
+    batches: tuple[int, ...],
+    patterns: tuple[str, ...],
+    sparsities: tuple[float, ...],
+    dtypes: tuple[str, ...],
+    ceilings: Ceilings,
+    preset: str,
+    options: CostOptions | None,
+) -> tuple[pd.DataFrame, list[float]]:
+    import pandas as pd
+
+    from sparsity_roofline import api
+
+    frames, times = [], []
+    for batch in batches:
+        for pattern in patterns:
+            for sparsity in [0.0] if ":" in pattern else sparsities:
+                for dtype in dtypes:
+                    cases, each = api.network_cases(name, batch=batch, pattern=pattern, sparsity=sparsity, dtype=dtype)
+                    frame = api.predict(cases, device=ceilings, preset=preset, options=options)
+                    level = "" if ":" in pattern else f" {sparsity:g}"
+                    frame.insert(0, "group", f"{name}, batch {batch}, {pattern}{level}, {dtype}")
+                    frame["times"] = each
+                    frames.append(frame)
+                    times += each
+    out = pd.concat(frames, ignore_index=True)
+    out.attrs = frames[0].attrs
+    return out, times
+
+
+def _sums(frame: pd.DataFrame, times: list[float] | None) -> list[dict[str, Any]]:
+    """One line of sums per group of rows that belong together: a network's variant, or a sparsity of a collection."""
+    import pandas as pd
+
+    from sparsity_roofline import api
+
+    if "group" in frame:
+        group = frame["group"]
+    else:
+        labels = ["network", "batch", "pattern", "target_sparsity", "dtype"]
+        group = frame[labels].apply(lambda row: ", ".join(str(x) for x in row if not pd.isna(x)), axis=1)
+    out: list[dict[str, Any]] = []
+    for label, part in frame.groupby(group, sort=False):
+        each = None if times is None else [times[int(i)] for i in part.index]
+        out.append({"of": str(label).strip(), "rows": len(part), **api.totals(part, each)})
+    return out
+
+
+def _output(frame: pd.DataFrame, times: list[float] | None, output: Path | None, rows: int, as_json: bool) -> None:
+    if output is not None:
+        try:
+            frame.to_csv(output, index=False)
+        except OSError as error:
+            raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+    sums = _sums(frame, times)
+    if as_json:
+        print_json({**frame.attrs, "cases": frame.to_dict(orient="records"), "sums": sums})
+        return
+    shown = frame.head(rows)
+    if rows:
+        print_table(
+            f"{frame.attrs['device']}, {frame.attrs['ceilings']} ceilings, preset {frame.attrs['preset']}",
+            (
+                "weight",
+                "M x K x N",
+                "pattern",
+                "sparsity",
+                "dtype",
+                "SoL dense",
+                "bound",
+                "SoL sparse",
+                "bound",
+                "speedup",
+            ),
+            (
+                (
+                    row.matrix,
+                    f"{row.M}x{row.K}x{row.N}",
+                    row.pattern,
+                    round(1 - row.density, 4),
+                    row.dtype,
+                    seconds(row.sol_dense_us * 1e-6),
+                    row.bound_dense,
+                    seconds(row.sol_us * 1e-6),
+                    row.bound,
+                    f"{row.speedup:.2f}x",
+                )
+                for row in shown.itertuples()
+            ),
+            (5, 7, 9),
+        )
+        if len(frame) > rows:
+            console().print(f"... and {len(frame) - rows} more rows (--output FILE.csv writes all)")
+    print_table(
+        "Sums",
+        ("of", "cases", "SoL dense", "SoL sparse", "speedup"),
+        (
+            (s["of"], s["rows"], seconds(s["sol_dense_us"] * 1e-6), seconds(s["sol_us"] * 1e-6), f"{s['speedup']:.2f}x")
+            for s in sums
+        ),
+        (1, 2, 3, 4),
+    )
+    if output is not None:
+        console().print(f"wrote {output}")
