@@ -1,0 +1,1 @@
+"""Speed of this program itself: commands that print figures, never assertions."""
