@@ -273,17 +273,13 @@ def _torch_cuda() -> str:
 
 
 def cuda_libraries() -> Json | str:
-    """Versions of cuSPARSE, cuSPARSELt and their kin as loaded; they need not be those of the packages."""
+    """Versions of cuSPARSE, cuSPARSELt and their bindings as loaded; they need not be those of the packages."""
     if pick_device() != "cuda":
         return "not_supported"
-    try:
-        from sparsity_roofline.kernels._cuda.versions import versions
-    except ImportError:
-        return "no_library"
-    try:
-        return dict(versions())
-    except Exception as error:  # whatever a vendor's library raises, a version is not worth a run
-        return f"not_supported: {type(error).__name__}"
+    from sparsity_roofline.kernels._cuda.versions import MISSING, versions
+
+    # The reason for a missing library is the doctor's to tell; it may hold a path.
+    return {name: "no_library" if version.startswith(MISSING) else version for name, version in versions().items()}
 
 
 def source(root: Path | None = None) -> Json:

@@ -1,0 +1,283 @@
+"""This machine's own ceilings: DRAM bandwidth, matrix rates per precision, launch floor. Measured, and kept.
+
+A ceiling is an upper bound that kernels are judged by, so each is the best of several ways to reach it (operations,
+shapes) and of their samples, taken with the timer and the cache regime that kernels are timed with. Data are random and
+non-zero: zeros run faster than any real weight.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sparsity_roofline.bench import calibration_store
+from sparsity_roofline.bench.environment import DeviceKind, device_name, threads
+from sparsity_roofline.bench.timing import flush, timer_for
+from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, L2State, Regime, Stopping, Timer
+from sparsity_roofline.kernels.dense.cublas import math_mode
+from sparsity_roofline.model.ceilings import Ceilings
+from sparsity_roofline.model.dtype import dtype as lookup_dtype
+from sparsity_roofline.model.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[str], None]
+Call = Callable[[], object]
+Shape = tuple[int, int, int]
+
+MIB = 1 << 20
+
+# (M, K, N). The best rate of a GPU is not that of its largest product: longer ones run into the power limit.
+SHAPES: dict[str, tuple[Shape, ...]] = {
+    "cuda": ((4096, 4096, 2048), (4096, 4096, 4096), (14336, 4096, 2048), (8192, 4096, 4096), (8192, 8192, 8192)),
+    "cpu": ((512, 512, 512), (1024, 1024, 1024), (2048, 512, 2048), (1536, 1536, 1536)),
+}
+DTYPES = {"cuda": ("fp16", "bf16", "tf32", "fp32", "fp64"), "cpu": ("fp32", "fp64", "bf16", "fp16")}
+SECONDS = {"cuda": 20.0, "cpu": 8.0}
+MINIMUM, MAXIMUM = 5, 30
+"""Samples of one figure: the best of them counts, so no interval is needed."""
+
+
+def measured_ceilings(
+    device: DeviceKind, *, calibrate_if_missing: bool, progress: Progress | None = None
+) -> Ceilings | None:
+    """The kept ceilings of this device, torch and thread count; without any, calibrate or return None.
+
+    A kept file that cannot be read counts as missing, with a note to ``progress``.
+
+    Raises:
+        UserError: ``cuda`` without a GPU, or no timer to calibrate with.
+    """
+    kept = calibration_store.load(device, progress)
+    if kept is not None or not calibrate_if_missing:
+        return kept
+    return calibrate(device, progress=progress)
+
+
+def calibrate(
+    device: DeviceKind,
+    *,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+    timer: Timer | None = None,
+    keep: bool = True,
+) -> Ceilings:
+    """Measure this machine's ceilings and keep them.
+
+    ``dram_bandwidth`` is the better of a copy (bytes read plus bytes written) and a read. A pure write is recorded
+    beside them but does not count: no product only writes. On a CPU whose stores first fetch the line, a copy moves
+    half as much again as is counted; that is what a kernel's output costs there too.
+
+    Args:
+        device: ``cuda`` or ``cpu``.
+        seconds: wall time to aim at; by default 20 on a GPU, 8 on a CPU.
+        progress: called with one line per step.
+        timer: in place of the device's own.
+        keep: write the result for ``measured_ceilings``.
+
+    Raises:
+        UserError: no such device here, or a timer that cannot run (exit code 6) or measures no bandwidth (4).
+    """
+    say = progress or _silent
+    name = device_name(device)
+    timer = timer or timer_for(device)
+    support = timer.available()
+    if not support:
+        raise UserError(f"cannot calibrate {name}: {support.reason}", exit_code=6)
+    say(f"calibrating {name}: memory")
+    meter = _Meter(timer, (seconds or SECONDS[device]) / (len(DTYPES[device]) + 2))
+    dram = _dram(meter, device)
+    if not {"copy", "read"} & dram.keys():
+        raise UserError(f"cannot calibrate {name}: no bandwidth measured: {meter.skipped}", exit_code=4)
+    cache = _cache(meter, device)
+    floor = meter.best("launch floor", [_smallest(device)], 1.0, "hot")
+    rates: dict[str, dict[str, float]] = {}
+    for dtype in DTYPES[device]:
+        say(f"calibrating {name}: {dtype} products")
+        rates[dtype] = _products(meter, device, dtype)
+    ceilings = Ceilings(
+        device=name,
+        kind="measured",
+        peaks={lookup_dtype(d).peak: max(by_shape.values()) for d, by_shape in rates.items() if by_shape},
+        dram_bandwidth=max(dram[way] for way in ("copy", "read") if way in dram),
+        l2_bytes=_last_level_bytes(device),
+        l2_bandwidth=max(cache.values()) if cache else None,
+        launch_floor_s=1.0 / floor if floor else None,
+        sm_count=_sm_count(device),
+        details={
+            "timer": timer.name,
+            "regime_l2": "cold-clean",
+            "statistic": "best sample",
+            "bandwidth": dram,
+            "cache_bandwidth": cache,
+            "rates": rates,
+            "skipped": meter.skipped,
+            "sm_clock_mhz": [min(meter.clocks), max(meter.clocks)] if meter.clocks else None,
+            "threads": threads() if device == "cpu" else None,
+            "torch": calibration_store.torch_version(),
+            "calibrated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    if keep:
+        calibration_store.save(device, ceilings, say)
+    return ceilings
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+@dataclass
+class _Meter:
+    """Takes rates with one timer, ``share`` seconds of wall time a figure, and remembers what it could not take."""
+
+    timer: Timer
+    share: float
+    clocks: list[float] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def best(self, name: str, calls: Iterable[Call], work: float, l2: L2State = "cold-clean") -> float | None:
+        """The highest rate, in units of ``work`` per second, over calls that do the same; None if none can be timed."""
+        rates = []
+        for call in calls:
+            try:
+                samples = self.timer.measure(
+                    _returning_nothing(call),
+                    Regime(l2),
+                    Stopping(minimum=MINIMUM, maximum=MAXIMUM, seconds=self.share / 4),
+                )
+            except (InvalidMeasurement, RuntimeError) as error:  # torch's errors for want of memory or of a kernel
+                self.skipped[name] = (str(error).splitlines() or [type(error).__name__])[0]
+                continue
+            rates.append(work / (max(min(samples.busy_ns), 1.0) * 1e-9))
+            if samples.sm_clock_mhz is not None:
+                self.clocks.append(samples.sm_clock_mhz)
+        return max(rates, default=None)
+
+
+def _returning_nothing(call: Call) -> Callable[[], None]:
+    def run() -> None:
+        call()
+
+    return run
+
+
+def _dram(meter: _Meter, device: DeviceKind) -> dict[str, float]:
+    """Bytes per second by what is done: ``copy``, ``read``, ``write``; arrays far larger than any cache."""
+    import torch
+
+    source = _random((stream_bytes(device) // 4,), "fp32", device)
+    target = torch.empty_like(source)
+    total = torch.empty((), device=source.device)
+    size = float(source.nbytes)
+    ways: dict[str, tuple[list[Call], float]] = {
+        "copy": ([lambda: target.copy_(source), lambda: torch.neg(source, out=target)], 2 * size),
+        "read": ([lambda: torch.sum(source, dim=0, out=total), lambda: torch.dot(source, source)], size),
+        "write": ([lambda: target.fill_(0.5)], size),
+    }
+    return _known({way: meter.best(way, calls, work) for way, (calls, work) in ways.items()})
+
+
+def _cache(meter: _Meter, device: DeviceKind) -> dict[str, float]:
+    """Bytes per second out of a GPU's resident L2: half of it in all, hot."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    elements = max(_last_level_bytes(device) // 4 // 4, 1)
+    source = _random((elements,), "fp32", device)
+    target, total = torch.empty_like(source), torch.empty((), device=source.device)
+    size = float(source.nbytes)
+    return _known(
+        {
+            "copy": meter.best("cache copy", [lambda: torch.neg(source, out=target)], 2 * size, "hot"),
+            "read": meter.best("cache read", [lambda: torch.sum(source, dim=0, out=total)], size, "hot"),
+        }
+    )
+
+
+def _products(meter: _Meter, device: DeviceKind, dtype: str) -> dict[str, float]:
+    """Operations per second (2 M K N a product) by shape, until this precision's share of time is spent."""
+    import torch
+
+    rates: dict[str, float] = {}
+    started = time.perf_counter()
+    for M, K, N in SHAPES[device]:
+        if rates and 2.0 * M * K * N / max(rates.values()) * (MINIMUM + 3) > meter.share - (
+            time.perf_counter() - started
+        ):
+            continue
+        shape = f"{M}x{K}x{N}"
+        try:
+            w, x = _random((M, K), dtype, device), _random((K, N), dtype, device)
+            y = torch.empty((M, N), dtype=w.dtype, device=w.device)
+        except RuntimeError as error:
+            meter.skipped[f"{dtype} {shape}"] = str(error).splitlines()[0]
+            continue
+        with math_mode(dtype) if device == "cuda" else nullcontext():
+            rate = meter.best(f"{dtype} {shape}", [_product(w, x, y)], 2.0 * M * K * N)
+        if rate is not None:
+            rates[shape] = rate
+    return rates
+
+
+def _product(w: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Call:
+    import torch
+
+    return lambda: torch.mm(w, x, out=y)
+
+
+def _smallest(device: DeviceKind) -> Call:
+    """The least a call can do: one element."""
+    import torch
+
+    one = torch.ones(1, device=device)
+    return lambda: torch.neg(one, out=one)
+
+
+def stream_bytes(device: DeviceKind) -> int:
+    """Size of each of the two arrays of the bandwidth test: four times the caches or more, if memory allows."""
+    if device == "cuda":
+        import torch
+
+        free, least = torch.cuda.mem_get_info()[0], 1024 * MIB
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+        least = max(256 * MIB, 4 * (flush.cpu_cache_bytes() or flush.UNKNOWN_CACHE_BYTES))
+    return int(max(min(least, free // 8), MIB)) // 64 * 64
+
+
+def _random(shape: tuple[int, ...], dtype: str, device: DeviceKind) -> torch.Tensor:
+    import torch
+
+    types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
+    generator = torch.Generator(device=device).manual_seed(0)
+    uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
+    return uniform.mul_(1.75).sub_(1.0).to(types.get(dtype, torch.float32))
+
+
+def _last_level_bytes(device: DeviceKind) -> int:
+    if device == "cpu":
+        return flush.cpu_cache_bytes() or 0
+    import torch
+
+    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
+
+
+def _sm_count(device: DeviceKind) -> int | None:
+    if device == "cpu":
+        return None
+    import torch
+
+    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count)
+
+
+def _known(rates: dict[str, float | None]) -> dict[str, float]:
+    return {name: rate for name, rate in rates.items() if rate is not None}
