@@ -30,9 +30,10 @@ class Base(Protocol):
 class Pruned:
     """Instead of a collection's matrices: its layers, pruned by magnitude to other patterns.
 
-    A layer is a (network, layer) of the base collection, however many methods and sparsities that has of it. Where the
-    base holds real weights they are pruned; where it holds patterns without values, a seeded weight of the layer's
-    shape is, and the result is labelled synthetic. Layers that the base lists but does not have are left out. A matrix is called ``<layer>@<pattern>@<sparsity>``.
+    A layer is a (network, layer) of the base collection, however many methods and sparsities that has of it. Where
+    the base holds real weights they are pruned; where it holds patterns without values, a seeded weight of the
+    layer's shape is, and the result is labelled synthetic. Layers that the base lists but does not have are left
+    out. A matrix is called ``<layer>@<pattern>@<sparsity>``.
     """
 
     def __init__(self, base: Base, patterns: Sequence[str], sparsities: Sequence[float], seed: int) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sparsity_roofline.bench.matrices.builtin import builtin
+from sparsity_roofline.bench.matrices.checkpoint import Checkpoint
 from sparsity_roofline.bench.matrices.collection import Collection
 from sparsity_roofline.bench.matrices.derived import Base, Pruned
-from sparsity_roofline.bench.matrices.dlmc import Dlmc
+from sparsity_roofline.bench.matrices.dlmc import Dlmc, is_dlmc
+from sparsity_roofline.bench.matrices.files import kind_of
+from sparsity_roofline.bench.matrices.listed import FOLDER_SUFFIXES, folder, single
+from sparsity_roofline.bench.matrices.manifest import open_manifest
+from sparsity_roofline.bench.matrices.source import DirectorySource, is_tar
+from sparsity_roofline.bench.matrices.tensors import SAFETENSORS, TORCH
 from sparsity_roofline.model.errors import UserError
 
 _OPTIONS = "#prune="
@@ -49,16 +55,44 @@ def open_collection(
 
 
 def _open(uri: str, seed: int) -> Base:
+    openers: dict[str, Callable[[Path, int], Base]] = {
+        "dlmc": Dlmc,
+        "manifest": open_manifest,
+        "checkpoint": Checkpoint,
+    }
     scheme, colon, rest = uri.partition(":")
-    if colon and scheme == "dlmc":
-        return Dlmc(Path(rest).expanduser(), seed)
-    path = Path(uri).expanduser()
+    if colon and scheme in openers:
+        return openers[scheme](_existing(rest, uri), seed)
+    return _recognised(_existing(uri, uri), seed)
+
+
+def _recognised(path: Path, seed: int) -> Base:
+    """Open a path by what it holds."""
+    if path.is_dir():
+        if (path / "manifest.toml").is_file():
+            return open_manifest(path / "manifest.toml", seed)
+        if is_dlmc(DirectorySource(path).names()):
+            return Dlmc(path, seed)
+        suffixes = {file.suffix for file in path.iterdir()}
+        if suffixes & set(SAFETENSORS + TORCH) and not suffixes & set(FOLDER_SUFFIXES):
+            return Checkpoint(path, seed)
+        return folder(path, seed)
+    if path.suffix == ".toml":
+        return open_manifest(path, seed)
+    if is_tar(path):
+        return Dlmc(path, seed)
+    if kind_of(path) == "tensors":
+        return Checkpoint(path, seed)
+    return single(path, seed)
+
+
+def _existing(text: str, uri: str) -> Path:
+    path = Path(text).expanduser()
     if not path.exists():
         raise UserError(
-            f"{uri}: no such file, directory or collection: write builtin, dlmc:PATH, manifest:FILE.toml, "
-            "checkpoint:FILE or a path"
+            f"{uri}: no such file or directory: write builtin, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE or a path"
         )
-    return Dlmc(path, seed)
+    return path
 
 
 def _with_options(

@@ -134,3 +134,58 @@ def finite_float32(where: str | Path, values: npt.NDArray[Any]) -> npt.NDArray[n
         at = int(np.flatnonzero(~np.isfinite(result.ravel()))[0])
         raise Malformed(where, f"value {at} is {values.ravel()[at]}: not a finite float32")
     return result
+
+
+def csr_from_coordinates(
+    where: str | Path,
+    shape: tuple[int, int],
+    rows: npt.NDArray[Any],
+    cols: npt.NDArray[Any],
+    values: npt.NDArray[Any] | None,
+) -> Csr:
+    """Coordinates in any order as checked CSR.
+
+    Raises:
+        Malformed: an index out of range, an entry that occurs twice, a value that is no finite float32.
+    """
+    for what, index, limit in (("row", rows, shape[0]), ("column", cols, shape[1])):
+        if len(index) and (int(index.min()) < 0 or int(index.max()) >= limit):
+            at = int(np.flatnonzero((index < 0) | (index >= limit))[0])
+            raise Malformed(where, f"entry {at + 1}: {what} index {index[at]} (from 0) is outside 0..{limit - 1}")
+    order = np.lexsort((cols, rows))
+    rows, cols = rows[order], cols[order]
+    twice = np.flatnonzero((rows[1:] == rows[:-1]) & (cols[1:] == cols[:-1]))
+    if len(twice):
+        at = int(twice[0])
+        raise Malformed(where, f"row {rows[at]}, column {cols[at]} (from 0) occurs twice")
+    indptr = np.zeros(shape[0] + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
+    numbers = None if values is None else finite_float32(where, values[order])
+    return Csr(shape, indptr, cols.astype(np.int32), numbers)
+
+
+def csr_from_dense(
+    where: str | Path,
+    dense: npt.NDArray[Any],
+    mask: npt.NDArray[np.bool_] | None = None,
+    unpruned: npt.NDArray[Any] | None = None,
+) -> Csr:
+    """A dense weight as CSR: its non-zero entries, or those of ``mask``; axes after the first are flattened to K.
+
+    A weight without zeros is a base for pruning: ``unpruned`` is the weight itself, and everything is stored.
+
+    Raises:
+        Malformed: fewer than two axes, or a value that is no finite float32.
+    """
+    if dense.ndim < 2:
+        raise Malformed(where, f"a weight has two axes or more, not shape {dense.shape}")
+    weight = finite_float32(where, dense.reshape(dense.shape[0], int(np.prod(dense.shape[1:]))))
+    kept = weight != 0 if mask is None else mask.reshape(weight.shape)
+    base = None if unpruned is None else finite_float32(where, unpruned.reshape(weight.shape))
+    rows, cols = weight.shape
+    if kept.all():  # the general way would take 16 bytes an element
+        indptr = np.arange(rows + 1, dtype=np.int64) * cols
+        indices = np.tile(np.arange(cols, dtype=np.int32), rows)
+        return Csr((rows, cols), indptr, indices, weight.ravel(), weight if base is None else base)
+    matrix = Matrix.from_dense("", weight, kept)
+    return Csr(matrix.shape, matrix.indptr, matrix.indices, matrix.values, base)
