@@ -231,7 +231,9 @@ shapes = st.tuples(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 10
 
 
 @given(shapes, st.sampled_from(["csr", "bitmap"]), st.sampled_from(["fp32", "fp16", "int8"]), st.data())
-def test_more_elements_never_cost_less(shape: tuple[int, int, int], format: str, dtype: str, data: st.DataObject) -> None:
+def test_more_elements_never_cost_less(
+    shape: tuple[int, int, int], format: str, dtype: str, data: st.DataObject
+) -> None:
     M, K, N = shape
     nnz = sorted(data.draw(st.lists(st.integers(0, M * K), min_size=2, max_size=6)))
     for options in PRESETS.values():

@@ -91,9 +91,7 @@ def test_bandwidth_and_ridge_points(gpu: str) -> None:
 
 
 def test_extremes_are_where_they_are_known_to_be() -> None:
-    ridge = {
-        (g, q): v / DENSE[g, "dram_bandwidth"] for (g, q), v in DENSE.items() if q.endswith(("_flops", "_ops"))
-    }
+    ridge = {(g, q): v / DENSE[g, "dram_bandwidth"] for (g, q), v in DENSE.items() if q.endswith(("_flops", "_ops"))}
     low, high = min(ridge, key=ridge.__getitem__), max(ridge, key=ridge.__getitem__)
     assert low == ("A100-SXM4-80GB", "fp32_flops")
     assert ridge[low] == pytest.approx(9.6, abs=0.05)
