@@ -5,7 +5,7 @@ Two figures are compared: the relative Frobenius error (``rms``) and the largest
 (an fp16 or bf16 output, a TF32 operand, an fp32 output) and v that of the accumulator (2^-24, or 2^-53 for fp64):
 
     rms  = 4 u + v sqrt(K)
-    max  = 8 rms
+    max  = 16 rms
     flag = r u + v sqrt(K)        r = 2 for TF32 (both operands are cut), else 1
 
 Why so:
@@ -17,8 +17,10 @@ Why so:
 * A sum of K products of random sign, added one after the other in an accumulator of roundoff v, is off by about
   v sqrt(K / 6) of its own size; summing in parts does better. v sqrt(K) is 2.4 times that. At K = 4608 it allows 4.0e-6
   where IEEE fp32 kernels were measured at 7e-8 to 6e-7 and TF32 passed off as fp32 at 7.7e-4.
-* An error with a Gaussian tail over 10^8 elements reaches six times its RMS; 8 leaves room. One wrong element of the
-  8 million of a 4096 x 2048 output moves the RMS by only 3.5e-4: ``max`` is what catches it.
+* An error with a Gaussian tail over 10^8 elements reaches six times its RMS. Partial sums rounded to fp16 have a heavier
+  one: cuSPARSE's CSR algorithms 1 and 2 and PyTorch's CSR reached 11 to 13 times their RMS on an H100 (1.65e-2 at
+  4096 x 4096 x 2048, sparsity .5). 16 leaves room, and one wrong element is off by about 1: it moves the RMS of a
+  4096 x 2048 output by only 3.5e-4, so ``max`` is what catches it.
 """
 
 from __future__ import annotations
@@ -52,4 +54,4 @@ def tolerance(dtype: str, K: int) -> Tolerance:
     u = UNIT_ROUNDOFF[dtype]
     accumulation = (UNIT_ROUNDOFF["fp64"] if dtype == "fp64" else UNIT_ROUNDOFF["fp32"]) * sqrt(max(K, 1))
     rms = 4.0 * u + accumulation
-    return Tolerance(rms=rms, max=8.0 * rms, flag=(2.0 if dtype == "tf32" else 1.0) * u + accumulation)
+    return Tolerance(rms=rms, max=16.0 * rms, flag=(2.0 if dtype == "tf32" else 1.0) * u + accumulation)
