@@ -61,7 +61,9 @@ def test_identity_follows_the_figures_and_nothing_else() -> None:
     assert replace(CPU, identity="", dram_bandwidth=2.1e10).identity != CPU.identity
     assert replace(CPU, identity="", kind="datasheet").identity != CPU.identity
     assert replace(CPU, identity="", peaks={"fp32_flops": 1e11}).identity != CPU.identity
-    backwards = Ceilings("some CPU", "measured", dict(reversed(CPU.peaks.items())), 20_000_000_000, l2_bytes=30_000_000)
+    backwards = Ceilings(
+        "some CPU", "measured", dict(reversed(list(CPU.peaks.items()))), 20_000_000_000, l2_bytes=30_000_000
+    )
     assert backwards.identity == CPU.identity
     assert len({hardware.datasheet(name).identity for name in hardware.names()}) == len(hardware.names())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from sparsity_roofline.model.table import CaseTable
 PAPER = PRESETS["paper"]
 
 
-def one(options: CostOptions = PAPER, **columns: object) -> tuple[float, float, float, float]:
+def one(options: CostOptions = PAPER, /, **columns: Any) -> tuple[float, float, float, float]:
     """(operations, weight, input, output bytes) of a single row."""
     c = cost(CaseTable.from_columns(**columns), options)
     assert len(c.flops) == 1
@@ -56,7 +57,7 @@ def random_weight(M: int, K: int, density: float, seed: int = 0) -> np.ndarray:
         ({"format": "bitmap", "dtype": "fp16", "nnz": 7}, (70, 20, 80, 60)),
     ],
 )
-def test_hand_worked(columns: dict[str, object], expected: tuple[float, ...]) -> None:
+def test_hand_worked(columns: dict[str, Any], expected: tuple[float, ...]) -> None:
     assert one(M=6, K=8, N=5, **columns) == expected
 
 

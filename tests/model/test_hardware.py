@@ -1,4 +1,4 @@
-"""The device table: the invariants that catch a wrong figure, aliases, and recognising a device by its driver's name."""
+"""The device table: invariants that catch a wrong figure, aliases, and devices by their drivers' names."""
 
 from __future__ import annotations
 
