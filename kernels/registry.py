@@ -10,7 +10,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -57,8 +58,6 @@ def load_kernels(extra: Sequence[str] = ()) -> dict[str, Kernel]:
     """
     kernels: dict[str, Kernel] = {}
     for path in BUILT_IN:
-        if importlib.util.find_spec(f"sparsity_roofline.kernels.{path}") is None:
-            continue
         _add(kernels, _module_kernels(f"sparsity_roofline.kernels.{path}"), path)
     for point in entry_points(group=GROUP):
         where = f"entry point {point.name} = {point.value}"
@@ -104,7 +103,8 @@ def _from_spec(spec: str) -> Any:
 def _load_module(text: str, spec: str) -> ModuleType:
     try:
         if not text.endswith(".py"):
-            return importlib.import_module(text)
+            with _current_directory():
+                return importlib.import_module(text)
         path = Path(text)
         if not path.is_file():
             raise UserError(f"--kernel {spec}: there is no file {text}")
@@ -120,6 +120,17 @@ def _load_module(text: str, spec: str) -> ModuleType:
         raise
     except Exception as error:
         raise UserError(f"--kernel {spec}: importing {text} failed: {_short(error)}") from error
+
+
+@contextmanager
+def _current_directory() -> Iterator[None]:
+    """Modules beside the user are importable too; last, so that they hide nothing that is installed."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def _add(kernels: dict[str, Kernel], found: Any, where: str) -> None:

@@ -17,9 +17,9 @@ Why so:
 * A sum of K products of random sign, added one after the other in an accumulator of roundoff v, is off by about
   v sqrt(K / 6) of its own size; summing in parts does better. v sqrt(K) is 2.4 times that. At K = 4608 it allows 4.0e-6
   where IEEE fp32 kernels were measured at 7e-8 to 6e-7 and TF32 passed off as fp32 at 7.7e-4.
-* An error with a Gaussian tail over 10^8 elements reaches six times its RMS. Partial sums rounded to fp16 have a heavier
-  one: cuSPARSE's CSR algorithms 1 and 2 and PyTorch's CSR reached 11 to 13 times their RMS on an H100 (1.65e-2 at
-  4096 x 4096 x 2048, sparsity .5). 16 leaves room, and one wrong element is off by about 1: it moves the RMS of a
+* An error with a Gaussian tail over 10^8 elements reaches six times its RMS. Partial sums rounded to fp16 have a
+  heavier one: cuSPARSE's CSR algorithms 1 and 2 and PyTorch's CSR reached 11 to 13 times their RMS on an H100 (1.65e-2
+  at 4096 x 4096 x 2048, sparsity .5). 16 leaves room, and one wrong element is off by about 1: it moves the RMS of a
   4096 x 2048 output by only 3.5e-4, so ``max`` is what catches it.
 """
 

@@ -54,7 +54,7 @@ def bsr_spmm(
     for start in range(0, packed, BK):
         if C % BK == 0:  # the whole step lies in one block
             block = first + start // C
-            within = start % C + lane
+            within = tl.multiple_of(start % C, BK) + lane
             k = tl.load(indices + block) * C + within
             in_k = k < K
             w_at = values + block * (R * C) + (i * C)[:, None] + within[None, :]

@@ -31,20 +31,22 @@ def choose(r: int, N: int, dtype: str) -> Tile:
 
     At N <= 16 the bytes of W bound the time: BM of 16 spreads a block over several programs. At larger N, 16-bit tiles
     below 64 rows are transposed to reach the 64-row warpgroup MMA, which takes operands in both orders only in 16 bits.
+    The column of a block is loaded in one pipeline stage and its rows of X in a later one, so ``stages`` of 5 and 7
+    give 3 and 4 buffers.
     """
     rows = 1 << max(r - 1, 0).bit_length()
     if dtype == "fp32":  # FFMA: no tensor cores
-        return Tile(min(max(rows, 16), 64), 16 if N <= 16 else 64, 16, False, 4, 2)
+        return Tile(min(max(rows, 16), 64), 16 if N <= 16 else 64, 16, False, 4, 3)
     if dtype == "tf32":
         if N <= 16:
-            return Tile(16, 16, 64, False, 2, 3)
-        return Tile(min(max(rows, 16), 64), 64, 32, False, 4, 3)
+            return Tile(16, 16, 64, False, 2, 7)
+        return Tile(min(max(rows, 16), 64), 64, 32, False, 4, 5)
     if N <= 16:
-        return Tile(16, 16, 128, False, 2, 4)
+        return Tile(16, 16, 128, False, 2, 7)
     BM = min(max(rows, 16), 128)
     if N <= 64:
-        return Tile(min(BM, 64), 64, 64, BM < 64, 4, 4)
-    return Tile(BM, 128, 64, BM < 64, 4, 4)  # best of the first cuts in 35 of 48 cases (measured, H100)
+        return Tile(min(BM, 64), 64, 64, BM < 64, 4, 5)
+    return Tile(BM, 128, 64, BM < 64, 4, 5)  # best of the first cuts in 35 of 48 cases (measured, H100)
 
 
 class _Prepared:

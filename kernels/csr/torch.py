@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from sparsity_roofline.kernels import convert
@@ -55,7 +56,8 @@ class CsrTorch(BaseKernel):
     def prepare(self, matrix: Matrix, case: Case, device: Device, step: Step = no_step) -> Prepared:
         import torch
 
-        with step("convert"):
+        with step("convert"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch calls its CSR layout a beta, once per process
             indptr, indices, values = convert.csr_operand(matrix, case.dtype, device)
             indices = indices.to(indptr.dtype)
             weight = torch.sparse_csr_tensor(indptr, indices, values, size=matrix.shape, check_invariants=False)

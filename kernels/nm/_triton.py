@@ -57,7 +57,7 @@ def decode_4(values, positions, rows, in_rows, start, groups, plane, n: tl.const
     return tl.reshape(pairs, (rows.shape[0], BK))
 
 
-@triton.jit(do_not_specialize=["M", "K", "groups"])
+@triton.jit(do_not_specialize=["M", "K"])
 def nm_spmm(
     values,
     positions,
