@@ -68,8 +68,8 @@ def predict(
 
     Returns:
         One row per case: its labels and counts; ``sol_dense_us`` and ``sol_us`` (speed-of-light latency, dense and
-        sparse, microseconds); ``bound_dense`` and ``bound`` (compute or memory); ``speedup`` (predicted); the
-        operations and bytes of both. ``frame.attrs`` holds the device, the kind of its ceilings and the preset.
+        sparse, microseconds); ``bound_dense`` and ``bound`` (compute or memory); ``speedup`` (predicted); operations
+        and bytes of both. ``frame.attrs`` holds the device, the kind of its ceilings and the preset.
 
     Raises:
         UserError: an unknown device, pattern, dtype or shape; a matrix without ``N``.

@@ -1,0 +1,105 @@
+"""What ``run`` and ``measure`` share: options, the plan, the run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparsity_roofline.commands._duration import Duration, short
+from sparsity_roofline.commands._render import console, print_json, print_table
+
+if TYPE_CHECKING:
+    from sparsity_roofline.bench.events import RunSummary
+    from sparsity_roofline.bench.plan import Plan
+
+
+def measuring_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every verb that measures."""
+    options = [
+        click.option("--suite", default="main", show_default=True, help="A suite by name, or a TOML file."),
+        click.option("--collection", metavar="URI", help="Matrices the suite measures, instead of the built-in ones."),
+        click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder [runs/DATE-SUITE]."),
+        click.option("--resume", is_flag=True, help="Go on with the run in --out; finished cases are kept."),
+        click.option("--budget", type=Duration(), help="Keep to this wall time (10m, 90s) by the sampling rule."),
+        click.option("--dry-run", is_flag=True, help="List the cases with their expected wall time and stop."),
+        click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Where to run [what there is]."),
+        click.option("--dtype", "dtypes", multiple=True, help="Only these arithmetic types (repeatable)."),
+        click.option("--only", multiple=True, metavar="GLOB", help="Only kernels with such names (repeatable)."),
+        click.option("--kernel", "extra", multiple=True, metavar="MODULE:NAME", help="Add a kernel of your own."),
+        click.option(
+            "--timeout", type=Duration(), default=120.0, show_default=True, help="End a case that takes longer."
+        ),
+        click.option("--no-calibrate", is_flag=True, help="Do not measure ceilings where none are kept."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def make_plan(given: dict[str, Any]) -> Plan:
+    """The plan that the options ask for."""
+    from sparsity_roofline.bench import plan as planning
+    from sparsity_roofline.bench.environment import pick_device
+    from sparsity_roofline.bench.suites import load_suite
+    from sparsity_roofline.kernels.registry import load_kernels
+
+    plan = planning.make_plan(
+        load_suite(given["suite"]),
+        kernels=load_kernels(given["extra"]),
+        device=given["device"] or pick_device(),
+        collection=given["collection"],
+        extra_kernels=given["extra"],
+        dtypes=given["dtypes"],
+        select=given["only"],
+    )
+    return planning.sample(plan, given["budget"]) if given["budget"] else plan
+
+
+def print_plan(plan: Plan, as_json: bool) -> None:
+    """The answer to ``--dry-run``."""
+    table = plan.to_table()
+    if as_json:
+        print_json({"estimate_s": plan.estimate_s, "notes": plan.notes, "cases": table.to_dict(orient="records")})
+        return
+    print_table(f"Suite {plan.suite.name} on {plan.device}", list(table.columns), table.itertuples(index=False), (3, 8))
+    for note in plan.notes:
+        console().print(note, markup=False)
+    jobs = sum(not job.reason for job in plan.jobs)
+    console().print(f"{len(table)} cases, {jobs} jobs, about {short(plan.estimate_s)}", markup=False)
+
+
+def measure(plan: Plan, given: dict[str, Any]) -> RunSummary:
+    """Run the plan with a progress bar; the folder is announced first, so that an interrupted run can be found."""
+    from sparsity_roofline.bench.run import run
+    from sparsity_roofline.commands._progress import RunProgress
+
+    folder: Path | None = given["out"]
+    if folder is None:
+        folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{plan.suite.name}"
+    click.echo(f"{len(plan.jobs)} jobs, about {short(plan.estimate_s)}, into {folder}", err=True)
+    with RunProgress() as progress:
+        return run(
+            plan,
+            folder,
+            resume=given["resume"],
+            case_timeout_s=given["timeout"],
+            budget_s=given["budget"],
+            on_event=progress,
+            argv=["sparsity-roofline", *sys.argv[1:]],
+            calibrate=not given["no_calibrate"],
+        )
+
+
+def told(summary: RunSummary) -> str:
+    """One line: what was done, what is left, how to go on."""
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
+    line = f"{summary.done} of {summary.planned} jobs in {short(summary.seconds)} ({counts or 'none'})"
+    if summary.left:
+        line += f"; {summary.left} left: add --out {summary.folder} --resume to go on"
+    return line
