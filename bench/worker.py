@@ -97,7 +97,7 @@ class Worker:
         name = environment.device_name(device)
         facts = environment.environment(device)
         digest = environment.environment_hash(facts)
-        match = hardware.match(name) if device == "cuda" else None
+        match = hardware.match(name, facts["device"]["memory_bytes"]) if device == "cuda" else None
         sheet = hardware.datasheet(match) if match else None
         measured = None
         try:
