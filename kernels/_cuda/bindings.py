@@ -53,9 +53,9 @@ def cusparse(*, complete: bool = True) -> Binding | str:
     if isinstance(found, Binding) or complete:
         return found
     spare = _cupy_cusparse()
-    if isinstance(spare, Binding) or found != INSTALL_NVMATH:
-        return spare if isinstance(spare, Binding) else found
-    return spare
+    if isinstance(spare, Binding) or found == INSTALL_NVMATH:
+        return spare
+    return found
 
 
 def cusparselt() -> Binding | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 STATUS_NAMES = (
     "SUCCESS",
     "NOT_INITIALIZED",
@@ -64,3 +66,11 @@ def translate(error: Exception, library: str, call: str) -> Exception:
     if status in _UNSUPPORTED:
         return VendorUnsupported(message, status)
     return VendorError(message, status)
+
+
+def fail(error: Exception, library: str, call: str) -> NoReturn:
+    """Raise ``translate(error, library, call)``, with ``error`` as its cause where it is another exception."""
+    found = translate(error, library, call)
+    if found is error:
+        raise error
+    raise found from error

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 
 class Resources:
     """Owns library objects and destroys them in reverse order, on ``close`` or when it is collected.
 
-    A plan keeps one of these as an attribute. Should building the plan fail half-way, what was created until then is
-    destroyed with it. At interpreter exit nothing is destroyed: the process takes everything with it, and the CUDA
-    context may be gone already.
+    A plan keeps one of these as an attribute. At interpreter exit nothing is destroyed: the process takes everything
+    with it, and the CUDA context may be gone already.
     """
 
     def __init__(self) -> None:
@@ -25,6 +24,15 @@ class Resources:
         """Take over ``created`` (a library object's address); ``destroy`` is called with it at the end."""
         self._stack.callback(_quietly, destroy, created)
         return created
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Destroy what was created so far if the body fails, even while somebody still holds the exception."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Destroy everything now. Harmless when repeated."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsity_roofline.kernels._cuda import handles
 from sparsity_roofline.kernels._cuda.bindings import Binding
-from sparsity_roofline.kernels._cuda.errors import translate
+from sparsity_roofline.kernels._cuda.errors import fail
 from sparsity_roofline.kernels._cuda.lifetime import Resources
 from sparsity_roofline.kernels._cuda.operands import (
     CUDA_R_32F,
@@ -65,26 +65,15 @@ class SpmmPlan:
         if preprocess and not binding.complete:
             raise ValueError(f"{algorithm} needs preprocessing, which the {binding.name} binding does not offer")
         self._api = binding.api
+        self._binding_name = binding.name
         self._keep = tuple(keep)
         self._device = device
         self._scalars = Scalars()
         self._operands = Operands(case.M, case.K, case.N, case.dtype, device)
         self._resources = Resources()
         self._x = self._y = 0  # addresses the dense descriptors hold now
-        with step("plan"):
-            x = scratch(case.K, case.N, case.dtype, device)
-            y = scratch(case.M, case.N, case.dtype, device)
-            self._handle = self._call(
-                "create", lambda: handles.handle(binding.name, device, self._api.create, self._api.set_stream)
-            )
-            self._describe(case, create, x, y)
-            size = self._call("SpMM_bufferSize", lambda: self._api.sp_mm_buffer_size(*self._arguments(algorithm)))
-            self._workspace = workspace(int(size), device)
-            self._launch_arguments = (*self._arguments(algorithm), self._workspace.data_ptr())
-        if preprocess:
-            with step("preprocess"):
-                self._call("SpMM_preprocess", lambda: self._api.sp_mm_preprocess(*self._launch_arguments))
-                handles.synchronize(device)
+        with self._resources.building():
+            size = self._build(algorithm, case, create, step)
         self.config: dict[str, Any] = {
             "library": "cusparse",
             "library_version": binding.version_text,
@@ -94,7 +83,7 @@ class SpmmPlan:
             "layout": "row-major",
             "index": "int32",
             "compute": "fp32",
-            "workspace_bytes": int(size),
+            "workspace_bytes": size,
         }
 
     def launch(self, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -111,11 +100,30 @@ class SpmmPlan:
                 self._y = address
             api.sp_mm(*self._launch_arguments)
         except Exception as error:
-            raise translate(error, "cuSPARSE", "SpMM") from error
+            fail(error, "cuSPARSE", "SpMM")
 
     def close(self) -> None:
         """Destroy the descriptors now; the plan cannot launch afterwards."""
         self._resources.close()
+
+    def _build(self, algorithm: str, case: Case, create: Callable[[Any], int], step: Step) -> int:
+        """Handle, descriptors, workspace, preprocessing; returns the workspace's bytes."""
+        api, device = self._api, self._device
+        with step("plan"):
+            x = scratch(case.K, case.N, case.dtype, device)
+            y = scratch(case.M, case.N, case.dtype, device)
+            self._handle = self._call(
+                "Create", lambda: handles.handle(self._binding_name, device, api.create, api.set_stream)
+            )
+            self._describe(case, create, x, y)
+            size = int(self._call("SpMM_bufferSize", lambda: api.sp_mm_buffer_size(*self._arguments(algorithm))))
+            self._workspace = workspace(size, device)
+            self._launch_arguments = (*self._arguments(algorithm), self._workspace.data_ptr())
+        if algorithm in PREPROCESSED:
+            with step("preprocess"):
+                self._call("SpMM_preprocess", lambda: api.sp_mm_preprocess(*self._launch_arguments))
+                handles.synchronize(device)
+        return size
 
     def _describe(self, case: Case, create: Callable[[Any], int], x: torch.Tensor, y: torch.Tensor) -> None:
         api, own, kind = self._api, self._resources.own, DATA_TYPES[case.dtype]
@@ -140,7 +148,7 @@ class SpmmPlan:
             with handles.on(self._device):
                 return function()
         except Exception as error:
-            raise translate(error, "cuSPARSE", what) from error
+            fail(error, "cuSPARSE", what)
 
 
 class ZeroPlan:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsity_roofline.kernels._cuda import handles
 from sparsity_roofline.kernels._cuda.bindings import Binding
-from sparsity_roofline.kernels._cuda.errors import translate
+from sparsity_roofline.kernels._cuda.errors import fail
 from sparsity_roofline.kernels._cuda.lifetime import Resources
 from sparsity_roofline.kernels._cuda.operands import (
     DATA_TYPES,
@@ -51,32 +51,19 @@ class StructuredPlan:
 
     def __init__(self, binding: Binding, case: Case, weight: torch.Tensor, step: Step) -> None:
         self._api = binding.api
-        self._device = device = weight.device
+        self._device = weight.device
         self._scalars = Scalars()
-        self._operands = Operands(case.M, case.K, case.N, case.dtype, device, ALIGNMENT)
+        self._operands = Operands(case.M, case.K, case.N, case.dtype, weight.device, ALIGNMENT)
         self._resources = Resources()
         self._streams = np.zeros(1, dtype=np.uint64)  # the array of streams that a launch takes the address of
-        with step("plan"):
-            self._handle = self._call("Init", lambda: handles.handle("cusparselt", device, self._api.init)).address
-            self._a, self._selection, self._plan = self._describe(case)
-        with step("compress"):
-            self._compressed = self._compress(weight)
-            handles.synchronize(device)
-        with step("search"):
-            x = scratch(case.K, case.N, case.dtype, device, seed=case.seed)
-            y = scratch(case.M, case.N, case.dtype, device)
-            size = self._workspace_size()
-            self._workspace = workspace(size, device)
-            self._streams[0] = handles.current_stream(device)
-            self._call("MatmulSearch", lambda: self._api.matmul_search(*self._arguments(x, y)))
-            if (after := self._workspace_size()) > size:  # the winner may split K where the default did not
-                size, self._workspace = after, workspace(after, device)
-            handles.synchronize(device)
+        with self._resources.building():
+            size = self._build(case, weight, step)
+            searched = {name: self._attribute(number) for name, number in SEARCHED.items()}
         self.config: dict[str, Any] = {
             "library": "cusparselt",
             "library_version": binding.version_text,
             "binding": binding.name,
-            **{name: self._attribute(number) for name, number in SEARCHED.items()},
+            **searched,
             "layout": "row-major",
             "compute": "fp32",
             "compressed_bytes": int(self._compressed.numel()),
@@ -90,11 +77,32 @@ class StructuredPlan:
         try:
             self._api.matmul(*self._arguments(x, y))
         except Exception as error:
-            raise translate(error, "cuSPARSELt", "Matmul") from error
+            fail(error, "cuSPARSELt", "Matmul")
 
     def close(self) -> None:
         """Destroy plan and descriptors now; the plan cannot launch afterwards."""
         self._resources.close()
+
+    def _build(self, case: Case, weight: torch.Tensor, step: Step) -> int:
+        """Plan, compressed weight, search; returns the workspace's bytes."""
+        device = self._device
+        with step("plan"):
+            self._handle = self._call("Init", lambda: handles.handle("cusparselt", device, self._api.init)).address
+            self._a, self._selection, self._plan = self._describe(case)
+        with step("compress"):
+            self._compressed = self._compress(weight)
+            handles.synchronize(device)
+        with step("search"):
+            x = scratch(case.K, case.N, case.dtype, device, seed=case.seed)
+            y = scratch(case.M, case.N, case.dtype, device)
+            size = self._workspace_size()
+            self._workspace = workspace(size, device)
+            self._streams[0] = handles.current_stream(device)
+            self._call("MatmulSearch", lambda: self._api.matmul_search(*self._arguments(x, y)))
+            handles.synchronize(device)
+            if (after := self._workspace_size()) > size:  # the winner may split K where the default did not
+                size, self._workspace = after, workspace(after, device)
+        return size
 
     def _describe(self, case: Case) -> tuple[int, int, int]:
         """Descriptors of W, X and Y, the product, the algorithm selection and the plan; all outlive the launches."""
@@ -157,4 +165,4 @@ class StructuredPlan:
             with handles.on(self._device):
                 return function()
         except Exception as error:
-            raise translate(error, "cuSPARSELt", what) from error
+            fail(error, "cuSPARSELt", what)

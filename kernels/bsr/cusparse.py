@@ -14,7 +14,10 @@ from sparsity_roofline.model.matrix import Matrix
 
 
 class BsrCusparse(BaseKernel):
-    """``cusparseSpMM`` with a BSR weight: blocks in row order, elements of a block row-major, X and Y row-major."""
+    """``cusparseSpMM`` with a BSR weight: blocks in row order, elements of a block row-major, X and Y row-major.
+
+    Block sizes beyond the square ones measured (32 to 128) are left to cuSPARSE to accept or refuse.
+    """
 
     name = "bsr.cusparse"
     format: Format = "bsr"
@@ -35,11 +38,7 @@ class BsrCusparse(BaseKernel):
         if not answer:
             return answer
         r, c = case.block_rows, case.block_cols
-        if r != c:
-            return Support(f"takes square blocks, not {r} x {c}")
-        if r < 2:
-            return Support("takes blocks of 2 x 2 or larger: 1 x 1 is CSR")
-        if case.M % r or case.K % c:
+        if min(r, c) < 1 or case.M % r or case.K % c:
             return Support(f"M and K must be multiples of the block: {case.M} x {case.K} in blocks of {r} x {c}")
         if case.stored_blocks > INT32_MAX or max(case.M, case.K, case.N) > INT32_MAX:
             return Support("blocks, M, K or N exceed 2^31 - 1, and indices are int32")
