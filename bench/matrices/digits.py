@@ -46,9 +46,9 @@ def parse_integers(data: npt.NDArray[np.uint8], count: int, limit: int) -> npt.N
 def _cut(data: npt.NDArray[np.uint8], start: int) -> int:
     """End of a chunk that begins at ``start``: never inside a number."""
     stop = min(start + CHUNK, len(data))
-    while stop < len(data) and data[stop] > 32 and data[stop - 1] > 32:
-        if stop - start > 2 * CHUNK:
-            break  # no such number exists: the chunk's own check reports it
+    # Looking further is of no use: by then the chunk holds a number that is too large, and its own check says so.
+    last = min(stop + MAX_DIGITS + 1, len(data))
+    while stop < last and data[stop] > 32 and data[stop - 1] > 32:
         stop += 1
     return stop
 
@@ -79,7 +79,7 @@ def _parse_chunk(chunk: npt.NDArray[np.uint8], limit: int) -> npt.NDArray[np.int
         return np.zeros(0, dtype=np.int64)
     longest = int(lengths.max())
     if longest > MAX_DIGITS:
-        raise BadNumber(f"a number of {longest} digits is too large")
+        raise BadNumber(f"a number of more than {MAX_DIGITS} digits is too large")
     numbers: npt.NDArray[Any] = text[ends].astype(np.int32 if longest < 10 else np.int64)
     for place in range(1, longest):
         digit = text[ends - place].astype(numbers.dtype)
