@@ -46,8 +46,11 @@ def test_bad_sparsity_is_refused(sparsity: float) -> None:
 
 
 @given(
-    st.integers(20, 80), st.integers(20, 80), st.floats(0.1, 0.9), st.sampled_from(["unstructured", "block4", "block8x2"])
-)  # fmt: skip
+    st.integers(20, 80),
+    st.integers(20, 80),
+    st.floats(0.1, 0.9),
+    st.sampled_from(["unstructured", "block4", "block8x2"]),
+)
 def test_expectation_agrees_with_a_drawn_mask(M: int, K: int, sparsity: float, text: str) -> None:
     """A mask drawn with the same number of blocks: nnz within the ragged edge, used columns within four sigma."""
     pattern = Pattern.parse(text)
