@@ -166,11 +166,11 @@ def triton() -> Finding:
 
 
 def cupy() -> Finding:
-    return _module("cupy", "cupy", "the cuSPARSE kernels", "cupy-cuda13x (or 12x, as torch's CUDA)")
+    return _module("cupy", "cupy", "the cuSPARSE kernels", "'sparsity-roofline[gpu]'")
 
 
 def nvmath() -> Finding:
-    return _module("nvmath", "nvmath", "cuSPARSE and cuSPARSELt plans", "nvmath-python")
+    return _module("nvmath", "nvmath", "cuSPARSE and cuSPARSELt plans", "'sparsity-roofline[gpu]'")
 
 
 def _vendor(name: str) -> Finding:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from time import perf_counter, perf_counter_ns, sleep
 from typing import Any
 
 from sparsity_roofline.bench.timing import flush, nvml
@@ -35,6 +35,7 @@ WARM_UP_CALLS = 5  # a block; the first call of all, which may compile, comes be
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
 SETTLED = 0.02  # two blocks agree
+SYNCHRONISATIONS = ("Context Sync", "Stream Sync", "Event Sync", "Stream Wait Event")
 CLOCKS_SETTLE_SECONDS = 3.0  # once a process: clocks of a GPU oscillate for about this long under load (cutlass#3366)
 
 
@@ -84,17 +85,17 @@ class KinetoTimer:
         session = _Session(call, regime, device)
         host_ns = session.warm_up()
         segments: list[Segment] = []
-        started = time.perf_counter()
+        started = perf_counter()
         reason = None
         while reason is None:
             busy = [s.busy_ns for s in segments]
-            segments += session.batch(next_batch(busy, time.perf_counter() - started, stopping))
+            segments += session.batch(next_batch(busy, perf_counter() - started, stopping))
             counts = {s.activities for s in segments}
             if len(counts) > 1:
                 raise InvalidMeasurement(f"the number of device activities varies between batches: {sorted(counts)}")
             if counts == {0}:
                 raise InvalidMeasurement("the call ran nothing on the device")
-            reason = stop([s.busy_ns for s in segments], time.perf_counter() - started, stopping)
+            reason = stop([s.busy_ns for s in segments], perf_counter() - started, stopping)
         return Samples(
             busy_ns=[float(s.busy_ns) for s in segments],
             span_ns=[float(s.span_ns) for s in segments],
@@ -113,14 +114,22 @@ def device_activities(events: Iterable[Any], device: int) -> list[Activity]:
     """
     activities = []
     for event in events:
-        if event.device_type().name != "CUDA" or event.device_index() != device or event.is_user_annotation():
+        if event.device_type().name != "CUDA" or event.device_index() != device:
             continue
-        kind = str(getattr(event, "activity_type", lambda: "")()).lower()
-        if "sync" in kind or event.name() in ("Context Sync", "Stream Sync", "Event Sync", "Stream Wait Event"):
+        kind = str(_ask(event, "activity_type", "")).lower()
+        if kind.isidentifier() and not any(word in kind for word in ("kernel", "memcpy", "memset")):
+            continue
+        if _ask(event, "is_user_annotation", False) or event.name() in SYNCHRONISATIONS:
             continue
         start = int(event.start_ns())
         activities.append(Activity(event.name(), start, start + int(event.duration_ns())))
     return activities
+
+
+def _ask(event: Any, question: str, otherwise: Any) -> Any:
+    """An event's answer, where its version of torch has the question."""
+    answer = getattr(event, question, None)
+    return otherwise if answer is None else answer()
 
 
 @dataclass
@@ -143,19 +152,19 @@ class _Session:
         """Call until two blocks agree, within bounds; median time to enqueue one call, ns."""
         import torch
 
-        began = time.perf_counter()
+        began = perf_counter()
         self.call()
         torch.cuda.synchronize(self.device)
         previous = float("inf")
         enqueue: list[int] = []
         for _ in range(WARM_UP_BLOCKS):
-            block = time.perf_counter()
+            block = perf_counter()
             for _ in range(WARM_UP_CALLS):
-                before = time.perf_counter_ns()
+                before = perf_counter_ns()
                 self.call()
-                enqueue.append(time.perf_counter_ns() - before)
+                enqueue.append(perf_counter_ns() - before)
             torch.cuda.synchronize(self.device)
-            now = time.perf_counter()
+            now = perf_counter()
             if abs(now - block - previous) <= SETTLED * previous or now - began > WARM_UP_SECONDS:
                 break
             previous = now - block
@@ -181,7 +190,7 @@ class _Session:
         for _ in range(LEAD_IN * attempt**2):
             lead_in()
         if attempt > 1:
-            time.sleep(0.005 * attempt)
+            sleep(0.005 * attempt)
         spin = _cycles(self.spin_ns, self.device)
         short = _cycles(SHORT_SPIN_NS, self.device)
         for _ in range(samples):
@@ -270,8 +279,8 @@ def _settle_clocks(device: int, seconds: float) -> None:
     if seconds <= 0:
         return
     a = torch.randn(2048, 2048, device=f"cuda:{device}", dtype=torch.float16)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    end = perf_counter() + seconds
+    while perf_counter() < end:
         for _ in range(50):
             torch.mm(a, a)
         torch.cuda.synchronize(device)

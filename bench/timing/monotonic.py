@@ -56,9 +56,10 @@ class MonotonicTimer:
                 for _ in range(inner):
                     call()
                 times.append((perf_counter_ns() - before) / inner)
-                # The rule sorts all samples; asking at every tenth keeps it out of the caches' way and cheap.
-                if len(times) < stopping.minimum or len(times) % 10 == 0 or perf_counter() - started > stopping.seconds:
-                    reason = stop(times, perf_counter() - started, stopping)
+                # The rule sorts all samples: ask at the caps and at every tenth only.
+                n, elapsed = len(times), perf_counter() - started
+                if n in (stopping.minimum, stopping.maximum) or n % 10 == 0 or elapsed > stopping.seconds:
+                    reason = stop(times, elapsed, stopping)
         return Samples(busy_ns=times, span_ns=list(times), kernels_per_call=1, stop_reason=reason)
 
 

@@ -53,6 +53,8 @@ def next_batch(values: Sequence[float], elapsed_s: float, stopping: Stopping) ->
         reach = target(values, stopping)
         ratio = width / reach if reach > 0 else math.inf
         want = math.ceil(min(n * ratio * ratio * 1.2, float(stopping.maximum))) - n
-    affordable = int((stopping.seconds - elapsed_s) * n / elapsed_s) if elapsed_s > 0 else want
+    affordable = want
+    if elapsed_s > 0:
+        affordable = int(min((stopping.seconds - elapsed_s) * n / elapsed_s, float(stopping.maximum)))
     room = stopping.maximum - n
     return max(1, min(max(want, min(10, stopping.minimum)), room, affordable))
