@@ -6,6 +6,7 @@ screen; ``style.save`` writes it. All work without a single row and then say so 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _UNIT_WORDS = {"tensor": "tensor cores", "cuda": "CUDA cores", "cpu": "CPU"}
 _MAX_FACETS = 4
+_ROOF_LINES: dict[str, dict[str, Any]] = {
+    "datasheet": {"color": "#222222", "linewidth": 1.1, "linestyle": "-", "zorder": 2},
+    "measured": {"color": "#666666", "linewidth": 1.0, "linestyle": (0, (4, 2)), "zorder": 2},
+}
 
 
 def parity_plot(pairs: pd.DataFrame, *, colour_by: str = "kernel") -> Figure:
@@ -37,6 +42,8 @@ def parity_plot(pairs: pd.DataFrame, *, colour_by: str = "kernel") -> Figure:
         table = pairs.assign(bounds=pairs["bound_dense"] + " > " + pairs["bound_sparse"])
         shade = style.colours(table[colour_by].astype(str))
         _scatter(left, table, "predicted_speedup", "measured_speedup", shade, colour_by)
+        left.vlines(table["predicted_speedup"], table["measured_speedup_low"], table["measured_speedup_high"],
+                    colors=[shade[str(v)] for v in table[colour_by]], linewidths=0.7, alpha=0.6, zorder=3)  # fmt: skip
         _speedup_axes(left, table)
         size = table.assign(gflop=2.0 * table["M"] * table["K"] * table["N"] / 1e9)
         _scatter(right, size, "gflop", "parity", shade, colour_by)
@@ -79,7 +86,7 @@ def roofline_plot(records: pd.DataFrame, *, preset: str = "paper") -> Figure:
             ax.set_title(name, loc="left", fontweight="bold")
             ax.set_xlabel(f"arithmetic intensity, FLOP/B ({preset} costs)")
         axes[0].set_ylabel("achieved rate, FLOP/s")
-        _legend(fig, table, shade, "kernel", "kernel")
+        _legend(fig, table, shade, "kernel", "kernel", roofs={roof.kind for roof in known})
         what = f"Roofline of {_one(ok['device'])}\ntimer {_one(ok['timer'])}, L2 {_one(ok['regime_l2'])}"
         fig.suptitle(what, fontsize=10.5, x=0.01, ha="left")
         return fig
@@ -191,32 +198,29 @@ def _draw_roofs(ax: Axes, found: list[Roofs], rows: pd.DataFrame) -> None:
     tops = [peak for roof in found for peak in roof.peaks.values()]
     ridge = [peak / roof.bandwidth for roof in found for peak in roof.peaks.values() if roof.bandwidth > 0]
     low_x, high_x = (float(f([rows["intensity"].min(), rows["intensity"].max(), *ridge])) for f in (min, max))
-    low_x, high_x = low_x / 2.5, high_x * 10  # room on the right for the names of the roofs
+    low_x, high_x = low_x / 2.5, high_x * 5
     x = np.geomspace(low_x, high_x, 400)
     low_y = float(rows["rate"].min()) / 2.5
     high_y = max([float(rows["rate"].max()), *tops]) * 2.2
     ax.set(xlim=(low_x, high_x), ylim=(low_y, high_y))
     _plain_log(ax.xaxis)
+    _plain_log(ax.yaxis)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _rate(v).strip()))
     for roof in found:
-        dashed = roof.kind == "measured"
-        style_of: dict[str, Any] = {
-            "color": "#777777" if dashed else "#222222",
-            "linewidth": 1.0,
-            "linestyle": (0, (4, 2)) if dashed else "-",
-            "zorder": 2,
-        }
+        style_of = _ROOF_LINES[roof.kind]
         if not roof.peaks:
             ax.plot(x, roof.bandwidth * x, **style_of)
-        for unit, peak in roof.peaks.items():
+        for unit in roof.peaks:
             ax.plot(x, roof.attainable(x, unit), **style_of)
-            ax.annotate(f"{_UNIT_WORDS.get(unit, unit)}, {roof.kind}: {_rate(peak)}FLOP/s", (high_x, peak), ha="right",
-                        xytext=(-2, -3) if dashed else (-2, 2), va="top" if dashed else "bottom", bbox=_behind(0.6),
-                        textcoords="offset points", fontsize=7.5, color=style_of["color"], zorder=5)  # fmt: skip
-    lines = [f"{roof.kind}: {_rate(roof.bandwidth)}B/s" for roof in found if roof.bandwidth > 0]
-    if lines:
-        ax.text(0.02, 0.98, "DRAM bandwidth\n" + "\n".join(lines), transform=ax.transAxes, va="top", fontsize=7.5,
-                color="#444444", linespacing=1.3)  # fmt: skip
+    for unit in sorted({unit for roof in found for unit in roof.peaks}):
+        both = [(roof.peaks[unit], roof.kind) for roof in found if unit in roof.peaks]
+        text = f"{_UNIT_WORDS.get(unit, unit)}: " + ", ".join(f"{_rate(p)}FLOP/s {kind}" for p, kind in both)
+        ax.annotate(text, (high_x, max(both)[0]), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom",
+                    fontsize=7.5, color="#222222", bbox=_behind(0.6), zorder=3)  # fmt: skip
+    slopes = [f"{_rate(roof.bandwidth)}B/s {roof.kind}" for roof in found if roof.bandwidth > 0]
+    if slopes:
+        ax.text(0.02, 0.99, "DRAM: " + ", ".join(slopes), transform=ax.transAxes, va="top", fontsize=7.5,
+                color="#222222")  # fmt: skip
     ax.grid(True)
 
 
@@ -225,7 +229,10 @@ def _behind(pad: float) -> dict[str, Any]:
     return {"facecolor": "white", "edgecolor": "none", "pad": pad, "alpha": 0.85}
 
 
-def _legend(fig: Figure, rows: pd.DataFrame, shade: dict[str, str], colour_by: str, title: str) -> None:
+def _legend(
+    fig: Figure, rows: pd.DataFrame, shade: dict[str, str], colour_by: str, title: str,
+    roofs: Collection[str] = (),
+) -> None:  # fmt: skip
     """Outside on the right: a swatch per colour, a marker per format, and what hollow and ringed mean if they occur."""
     from matplotlib.lines import Line2D
 
@@ -249,9 +256,12 @@ def _legend(fig: Figure, rows: pd.DataFrame, shade: dict[str, str], colour_by: s
         entries.append(entry("below launch floor", marker="o", color="none", markeredgecolor="#555555"))
     if "violation" in rows and rows["violation"].any():
         entries.append(entry("beats the bound", marker="o", color="none", markeredgecolor="#C00000"))
+    if roofs:
+        entries += [entry("", **heading), entry("ceilings", **heading)]
+        entries += [Line2D([], [], label=kind, **_ROOF_LINES[kind]) for kind in _ROOF_LINES if kind in roofs]
     made = fig.legend(handles=entries, loc="outside right upper", handletextpad=0.3, labelspacing=0.35)
     for text in made.get_texts():
-        if text.get_text() in (title, "format"):
+        if text.get_text() in (title, "format", "ceilings"):
             text.set_fontweight("bold")
 
 
