@@ -177,7 +177,10 @@ def _vendor(name: str) -> Finding:
     """Version of a vendor library as the kernels load it, or their reason for having none."""
     from sparsity_roofline.kernels._cuda.versions import MISSING, versions
 
-    version = versions()[name.lower()]
+    try:
+        version = versions()[name.lower()]
+    except ImportError as error:
+        return Finding(name, "missing", f"not reachable: {error}", "pip install torch")
     if version.startswith(MISSING):
         return Finding(name, "missing", version.removeprefix(MISSING))
     return Finding(name, "ok", version)
