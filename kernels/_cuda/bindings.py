@@ -70,7 +70,7 @@ def _nvmath(library: str) -> Binding | str:
     try:
         api = _import(f"nvmath.bindings.{library}")
     except Exception as error:
-        return f"nvmath-python is installed but cannot be imported ({_short(error)}): reinstall it"
+        return f"nvmath-python is installed but cannot be imported ({_short(error)}): pip install -U nvmath-python"
     try:
         version = tuple(int(api.get_property(part)) for part in range(3))
     except Exception as error:

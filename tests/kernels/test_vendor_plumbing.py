@@ -209,7 +209,8 @@ def test_a_broken_install_says_what_broke(machine: Machine) -> None:
     machine.modules["nvmath.bindings.cusparse"] = ImportError("cuda.core is too old\nmore")
     reason = bindings.cusparse()
     assert (
-        reason == "nvmath-python is installed but cannot be imported (ImportError: cuda.core is too old): reinstall it"
+        reason
+        == "nvmath-python is installed but cannot be imported (ImportError: cuda.core is too old): pip install -U nvmath-python"
     )
 
 
