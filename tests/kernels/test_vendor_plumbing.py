@@ -208,10 +208,9 @@ def test_a_missing_binding_is_named_with_its_remedy(machine: Machine) -> None:
 def test_a_broken_install_says_what_broke(machine: Machine) -> None:
     machine.modules["nvmath.bindings.cusparse"] = ImportError("cuda.core is too old\nmore")
     reason = bindings.cusparse()
-    assert (
-        reason
-        == "nvmath-python is installed but cannot be imported (ImportError: cuda.core is too old): pip install -U nvmath-python"
-    )
+    assert isinstance(reason, str)
+    assert "cannot be imported (ImportError: cuda.core is too old)" in reason
+    assert reason.endswith("pip install -U nvmath-python")
 
 
 def test_a_library_that_does_not_load_is_named(machine: Machine) -> None:
