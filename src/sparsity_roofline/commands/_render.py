@@ -18,11 +18,22 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=160)
 
 
-def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()) -> None:
-    """Print rows under a header; ``right`` names the columns of figures."""
+def print_table(
+    title: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    right: Sequence[int] = (),
+    whole: Sequence[int] = (),
+) -> None:
+    """Print rows under a header; ``right`` names the columns of figures, ``whole`` those never folded."""
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i in right else "left", overflow="fold")
+        table.add_column(
+            name,
+            justify="right" if i in right else "left",
+            overflow="ellipsis" if i in whole else "fold",
+            no_wrap=i in whole,
+        )
     for row in rows:
         table.add_row(*(text(cell) for cell in row))
     console().print(table)

@@ -14,10 +14,7 @@ def print_validation(validation: Validation, rows: int, as_json: bool) -> None:
         print_json({**validation.to_json(), "pairs": pairs.to_dict(orient="records")})
         return
     if rows and len(validation.pairs):
-        header, cells = tables.console_rows(validation.pairs, rows)
-        shown = len(cells)
-        title = f"Cases ({shown} of {len(validation.pairs)}; tables/cases.csv has all)" if shown else "Cases"
-        print_table(title, header, cells, range(4, len(header) - 1))
+        _print_cases(validation, rows)
     if len(validation.pairs):
         header, cells = tables.console_summary(validation.pairs)
         print_table("Summary by kernel (geometric means)", header, cells, range(1, len(header)))
@@ -28,3 +25,26 @@ def print_validation(validation: Validation, rows: int, as_json: bool) -> None:
     for folder in folders:
         names = ", ".join(sorted(path.name for path in validation.written if path.parent == folder))
         out.print(f"wrote {folder}: {names}", markup=False, soft_wrap=True)
+
+
+def _print_cases(validation: Validation, rows: int) -> None:
+    """Fit the table to a terminal: columns that say the same in every row go into the title."""
+    header, cells = tables.console_rows(validation.pairs, rows)
+    columns = dict(zip(header, map(list, zip(*cells, strict=True)), strict=True))
+    title = f"{len(cells)} of {len(validation.pairs)} cases (tables/cases.csv has all)"
+    names = list(columns)
+    columns[names[0]] = [name.rpartition("/")[2].partition("@")[0] for name in columns[names[0]]]
+    columns["M x K x N"] = [shape.replace(" ", "") for shape in columns["M x K x N"]]
+    notes = columns.pop("notes")
+    if all("synthetic" in note for note in notes):
+        notes = [note.removeprefix("synthetic").removeprefix(", ") for note in notes]
+        title += ", synthetic weights"
+    if len(set(columns["dtype"])) == 1:
+        title += f", {columns.pop('dtype')[0]}"
+    if any(notes):
+        columns["notes"] = notes
+    right = [
+        i for i, name in enumerate(columns) if name in ("sparsity", "parity") or "speedup" in name or "SoL" in name
+    ]
+    folded = [name.replace(" ", "\n", 1) if name != "M x K x N" else name for name in columns]
+    print_table(title, folded, zip(*columns.values(), strict=True), right, whole=range(1, len(columns) - any(notes)))
