@@ -8,6 +8,7 @@ not tell grouped convolutions from others: the matrix of one has the K of a sing
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -114,8 +115,8 @@ class Checkpoint:
 
     def _counts(self) -> dict[str, tuple[int, int, int, str]]:
         """rows, cols, nnz and pattern of every weight, kept in the cache folder, where that can be written."""
-        key = "-".join(identity(file) for file in self._files)
-        file = cache_home() / "checkpoints" / f"{key[:100]}.json"
+        key = hashlib.sha256("".join(identity(file) for file in self._files).encode()).hexdigest()[:32]
+        file = cache_home() / "checkpoints" / f"{key}.json"
         with suppress(OSError, ValueError, TypeError):
             kept = {name: tuple(row) for name, row in json.loads(file.read_bytes()).items()}
             if kept.keys() == self._weights.keys():

@@ -88,7 +88,7 @@ class Listed:
             UserError: unknown name, missing or malformed file, or a statement that the file contradicts.
         """
         entry = self._entry(name)
-        if entry.sha256 and (found := sha256_of(entry.path)) != entry.sha256:
+        if entry.sha256 and entry.path.is_file() and (found := sha256_of(entry.path)) != entry.sha256.lower():
             raise Malformed(entry.path, f"sha256 {found[:16]}..., but the manifest says {entry.sha256[:16]}...")
         find = self._recognise or _holds_dense(entry)
         matrix = read_matrix(

@@ -71,7 +71,7 @@ def open_manifest(path: Path, seed: int = 0) -> Listed:
     """The collection a manifest describes. Files that a row names but the disk lacks are listed as absent.
 
     Raises:
-        UserError: not TOML, an unknown key, a value of the wrong kind, a rule that matches nothing; manifest and place.
+        UserError: not TOML, an unknown key, a value of the wrong kind, a rule that matches nothing: with the place.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -86,6 +86,9 @@ def open_manifest(path: Path, seed: int = 0) -> Listed:
     defaults = _table(path, data, "defaults")
     _known(path, "[defaults]", defaults, _SHARED)
     columns = _table(path, data, "columns_per_image")
+    for layer, pixels in columns.items():
+        if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
+            raise UserError(f"{path}: [columns_per_image]: {layer} = {pixels!r}: expected a whole number of 0 or more")
     rows: list[tuple[str, dict[str, Any]]] = []
     for number, row in enumerate(_tables(path, data, "matrix"), 1):
         _known(path, f"[[matrix]] {number}", row, _ROW)
@@ -137,7 +140,7 @@ def _entry(path: Path, place: str, row: dict[str, Any], root: Path, columns: Map
     layer = row.get("layer")
     per_image = numbers["columns_per_image"]
     if per_image is None and layer is not None and layer in columns:
-        per_image = int(columns[layer])
+        per_image = columns[layer]
     synthetic = row.get("synthetic", False)
     if str(synthetic).lower() not in ("true", "false"):
         raise bad("synthetic", "expected true or false")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -32,6 +35,23 @@ _PARTS = {
 }
 _DEFLATE_RATIO = 1100
 """Deflate cannot shrink below 1 : 1032; a member that claims more lies."""
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What zipfile and NumPy's header parser raise on damaged files."""
 
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
@@ -153,7 +173,7 @@ def _same_length(path: Path, *parts: npt.NDArray[Any]) -> None:
 def _archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except _BROKEN as error:
         raise Malformed(path, f"not a readable .npz archive: {error}") from None
 
 
@@ -191,7 +211,7 @@ def _member_header(archive: zipfile.ZipFile, path: Path, name: str) -> Header:
             raise Malformed(path, f"{name!r} claims {info.file_size} bytes from {info.compress_size}: impossible")
         with archive.open(info) as file:
             return _header(file, f"{path}:{name}", info.file_size)
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _BROKEN as error:
         raise Malformed(path, f"{name!r} cannot be read: {error}") from None
 
 
@@ -201,7 +221,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> npt.NDArray[Any]
     try:
         with archive.open(f"{name}.npy") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _BROKEN as error:
         raise Malformed(path, f"{name!r} cannot be read: {error}") from None
 
 
@@ -213,7 +233,7 @@ def _header(file: IO[bytes], where: str | Path, size: int) -> Header:
             shape, _, kind = np.lib.format.read_array_header_1_0(file)
         else:
             shape, _, kind = np.lib.format.read_array_header_2_0(file)
-    except (ValueError, EOFError) as error:
+    except _BROKEN as error:
         raise Malformed(where, f"not a .npy array: {error}") from None
     if kind.hasobject:
         raise Malformed(where, "an array of Python objects: reading it would execute a pickle; refused")

@@ -12,7 +12,7 @@ from sparsity_roofline.bench.matrices import open_collection
 from sparsity_roofline.bench.matrices.dlmc import layer_name
 from sparsity_roofline.model.errors import UserError
 
-from .conftest import ABSENT, MATRICES, masks, pack  # type: ignore[import-not-found]
+from .conftest import ABSENT, MATRICES, masks, pack
 
 INITIAL = "rn50/magnitude_pruning/0.5/initial_conv"
 FFN = "transformer/magnitude_pruning/0.9/body_encoder_layer_0_ffn_conv1_fully_connected"
@@ -72,7 +72,7 @@ def test_unknown_absent_and_contradicting(dlmc_folder: Path) -> None:
     collection = open_collection(str(dlmc_folder))
     with pytest.raises(UserError, match="no matrix 'nothing'"):
         collection.load("nothing")
-    with pytest.raises(UserError, match="listed in dlmc.csv, but"):
+    with pytest.raises(UserError, match=r"listed in dlmc\.csv, but"):
         collection.load(ABSENT)
     (dlmc_folder / f"{INITIAL}.smtx").write_text("2, 3, 1\n0 1 1 \n2 \n")
     with pytest.raises(UserError, match=r"initial_conv\.smtx: 2 x 3 with 1 elements, but dlmc.csv says 8 x 12"):

@@ -50,7 +50,7 @@ def test_blocks_equal_sorting(weight: np.ndarray, sparsity: float, r: int, c: in
     expected = np.zeros(weight.shape, dtype=bool)
     for i, j in zip(*np.nonzero(kept), strict=True):
         expected[i * r : (i + 1) * r, j * c : (j + 1) * c] = True
-    matrix = prune(weight, Pattern("block", r=r, c=c), sparsity, norm=norm)  # type: ignore[arg-type]
+    matrix = prune(weight, Pattern("block", r=r, c=c), sparsity, norm=norm)
     assert np.array_equal(matrix.to_dense() != 0, expected)
     assert len(matrix.blocks(r, c)[0]) == kept.sum()
     if weight.shape[0] % r == 0 and weight.shape[1] % c == 0:
@@ -142,7 +142,7 @@ def test_refuses_weights_without_an_order() -> None:
     with pytest.raises(UserError, match="shape \\(3,\\)"):
         prune(np.ones(3), "unstructured", 0.5)
     with pytest.raises(UserError, match="l1 or l2"):
-        prune(np.ones((3, 3)), "block2x2", 0.5, norm="l3")  # type: ignore[arg-type]
+        prune(np.ones((3, 3)), "block2x2", 0.5, norm="l3")
 
 
 def test_synthetic_is_labelled_seeded_and_never_zero() -> None:

@@ -12,7 +12,7 @@ from sparsity_roofline.bench.matrices import read_matrix, write_matrix
 from sparsity_roofline.bench.matrices.smtx import format_smtx, parse_smtx, smtx_header
 from sparsity_roofline.bench.matrices.structure import Malformed
 
-from .conftest import smtx_text  # type: ignore[import-not-found]
+from .conftest import smtx_text
 
 
 @st.composite

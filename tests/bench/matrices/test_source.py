@@ -14,11 +14,11 @@ from sparsity_roofline.bench.matrices.cache import cache_home as home_folder
 from sparsity_roofline.bench.matrices.source import DirectorySource, TarSource, open_source
 from sparsity_roofline.model.errors import UserError
 
-from .conftest import pack  # type: ignore[import-not-found]
+from .conftest import pack
 
 
 def archive_of(path: Path, members: list[tarfile.TarInfo], mode: str = "w:gz") -> Path:
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as tar:
         for member in members:
             tar.addfile(member, io.BytesIO(b"x" * member.size))
     return path
@@ -102,7 +102,7 @@ def test_truncated_plain_tar(tmp_path: Path) -> None:
 
 def test_full_disk_is_one_line(tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = archive_of(tmp_path / "a.tar.gz", [member("one", 5000)])
-    usage = shutil._ntuple_diskusage(10**9, 10**9, 100)  # type: ignore[attr-defined]
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 100)
     monkeypatch.setattr(source.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"no space left in .*SPARSITY_ROOFLINE_HOME") as caught:
         open_source(archive)
