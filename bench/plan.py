@@ -164,17 +164,18 @@ def _usable(kernels: Mapping[str, Kernel], device: Device, notes: list[str]) -> 
 
 def _jobs(candidates: Sequence[Candidate], usable: Mapping[str, Kernel], device: Device, suite: Suite) -> list[Job]:
     """Jobs in running order. A dense case is shared by all sparse cases of its shape, dtype and layout."""
-    chosen: dict[str, Candidate] = {}
+    chosen: dict[object, Candidate] = {}
     for candidate in candidates:
         for one in (dense_partner(candidate, suite.seed), candidate):
             if not one.kernels:
                 continue
-            old = chosen.get(one.case.key)
+            key = _identity_of(one.case)
+            old = chosen.get(key)
             if old is not None:
                 names = (*old.kernels, *(k for k in one.kernels if k not in old.kernels))
                 batch = old.case.batch if old.case.batch == one.case.batch else None
                 one = replace(old, kernels=names, case=replace(old.case, batch=batch))
-            chosen[one.case.key] = one
+            chosen[key] = one
     ordered = _order(list(chosen.values()))
     each, first = _estimate.estimate([c.case for c in ordered], device, suite.stopping)
     jobs = []
@@ -185,6 +186,13 @@ def _jobs(candidates: Sequence[Candidate], usable: Mapping[str, Kernel], device:
             shared = shared if not answer else 0.0
             jobs.append(Job(candidate.case, name, cost, candidate.source, answer.reason))
     return jobs
+
+
+def _identity_of(case: Case) -> object:
+    """What makes two candidates one case: for a dense one its shape, whichever collection asked first."""
+    if case.format == "dense":
+        return case.M, case.K, case.N, case.dtype, case.layout
+    return case.key
 
 
 def _order(candidates: list[Candidate]) -> list[Candidate]:
