@@ -91,8 +91,7 @@ def _gpu_buffer(device: int) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     l2 = int(torch.cuda.get_device_properties(device).L2_cache_size) or UNKNOWN_CACHE_BYTES
-    # Integers, so that the flush's kernels share no name with those of floating-point products; 64 bits, because
-    # torch sums narrower ones by writing a widened copy first, which would leave the dirty lines this is to avoid.
+    # Minima and complements of 64-bit integers are kernels that no product has, so a trace tells them from a call's.
     buffer = torch.arange(2 * l2 // 8 + 1, dtype=torch.int64, device=f"cuda:{device}")
     return buffer, torch.empty((), dtype=torch.int64, device=buffer.device)
 
@@ -103,10 +102,10 @@ def gpu_flush(state: L2State, device: int) -> Flush:
         return nothing
     import torch
 
-    buffer, total = _gpu_buffer(device)
+    buffer, least = _gpu_buffer(device)
     if state == "cold-clean":
-        return lambda: _discard(torch.sum(buffer, dim=0, out=total))
-    return lambda: _discard(buffer.add_(1))
+        return lambda: _discard(torch.amin(buffer, dim=0, out=least))
+    return lambda: _discard(buffer.bitwise_not_())
 
 
 def flush_bytes(state: L2State, device: int | None = None) -> int:

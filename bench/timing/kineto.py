@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from time import perf_counter, perf_counter_ns, sleep
@@ -27,8 +28,9 @@ from sparsity_roofline.kernels.protocol import YES, Support
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TEARDOWN_CUPTI", "0")
 
-ATTEMPTS = 3
 LEAD_IN = 3  # flush passes ahead of the first sample: some versions lose a session's first records (pytorch#192021)
+# The same loss on a larger scale: on a retry the samples start this long after the session (s).
+PATIENCE = (0.0, 0.02, 0.1)
 SHORT_SPIN_NS = 2_000
 LONG_SPIN_NS = 1_000_000
 WARM_UP_CALLS = 5  # a block; the first call of all, which may compile, comes before
@@ -50,6 +52,7 @@ class KinetoTimer:
 
     def __init__(self, settle_seconds: float = CLOCKS_SETTLE_SECONDS) -> None:
         self._settle_seconds = settle_seconds
+        self._patience = _Patience()
 
     def available(self) -> Support:
         """CUDA, torch's profiler with CUPTI, and records that do arrive."""
@@ -82,7 +85,7 @@ class KinetoTimer:
 
         device = torch.cuda.current_device()
         _settle_clocks(device, self._settle_seconds)
-        session = _Session(call, regime, device)
+        session = _Session(call, regime, device, self._patience)
         host_ns = session.warm_up()
         segments: list[Segment] = []
         started = perf_counter()
@@ -133,12 +136,20 @@ def _ask(event: Any, question: str, otherwise: Any) -> Any:
 
 
 @dataclass
+class _Patience:
+    """The place in ``PATIENCE`` that last succeeded where an earlier one had not: later sessions start there."""
+
+    level: int = 0
+
+
+@dataclass
 class _Session:
     """What one measurement keeps: the call, its regime, and what was read on the way."""
 
     call: Callable[[], None]
     regime: Regime
     device: int
+    patience: _Patience = field(default_factory=_Patience)
     clocks: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -174,23 +185,28 @@ class _Session:
 
     def batch(self, samples: int) -> list[Segment]:
         """That many samples from one profiler session, tried again when records are lost."""
-        for attempt in range(1, ATTEMPTS + 1):
+        lost = ""
+        flushes = self.names.clean | (self.names.dirty if self.regime.l2 == "cold-dirty" else frozenset())
+        for attempt in range(len(PATIENCE)):
+            level = min(self.patience.level + attempt, len(PATIENCE) - 1)
             try:
-                records = _record(partial(self._enqueue, samples, attempt), self.device)
-                return segment(records, samples, self.names.marker, self.names.flush)
+                records = _record(partial(self._enqueue, samples, PATIENCE[level]), self.device)
+                segments = segment(records, samples, self.names.marker, flushes)
             except LostRecords as error:
-                if attempt == ATTEMPTS:
-                    raise InvalidMeasurement(f"in {ATTEMPTS} attempts: {error}") from error
-        raise AssertionError("unreachable")
+                lost = str(error)
+            else:
+                self.patience.level = level
+                return segments
+        raise InvalidMeasurement(f"in {len(PATIENCE)} attempts: {lost}")
 
-    def _enqueue(self, samples: int, attempt: int) -> None:
+    def _enqueue(self, samples: int, delay_s: float) -> None:
         import torch
 
         lead_in = flush.gpu_flush("cold-clean", self.device)
-        for _ in range(LEAD_IN * attempt**2):
+        for _ in range(LEAD_IN):
             lead_in()
-        if attempt > 1:
-            sleep(0.005 * attempt)
+        if delay_s:
+            sleep(delay_s)
         spin = _cycles(self.spin_ns, self.device)
         short = _cycles(SHORT_SPIN_NS, self.device)
         for _ in range(samples):
@@ -216,9 +232,11 @@ def _record(work: Callable[[], None], device: int) -> list[Activity]:
     from torch.profiler import ProfilerActivity, profile
 
     torch.cuda.synchronize(device)
-    with profile(activities=[ProfilerActivity.CUDA]) as session:
-        work()
-        torch.cuda.synchronize(device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?i).*(profiler|kineto)")  # on sessions without host activities
+        with profile(activities=[ProfilerActivity.CUDA]) as session:
+            work()
+            torch.cuda.synchronize(device)
     results = session.profiler.kineto_results
     return device_activities(results.events() if results is not None else (), device)
 
@@ -228,7 +246,8 @@ class _Names:
     """Names under which this build records the marker and the flush's kernels."""
 
     marker: frozenset[str]
-    flush: frozenset[str]
+    clean: frozenset[str]
+    dirty: frozenset[str]
 
 
 @cache
@@ -240,33 +259,32 @@ def _names(device: int) -> _Names:
     """
     import torch
 
-    clean, dirty = flush.gpu_flush("cold-clean", device), flush.gpu_flush("cold-dirty", device)
-    marker: frozenset[str] = frozenset()
-    passes: frozenset[str] = frozenset()
-    for _ in range(ATTEMPTS):
+    passes = flush.gpu_flush("cold-clean", device), flush.gpu_flush("cold-dirty", device)
+    names: list[frozenset[str]] = []
+    for _ in PATIENCE:
         try:
-            marker = _kernel_names([partial(torch.cuda._sleep, 1000)] * 4, device)
-            passes = _kernel_names([clean, dirty] * LEAD_IN, device)
+            names = [_kernel_names(run, device) for run in (partial(torch.cuda._sleep, 1000), *passes)]
         except RuntimeError as error:
             raise InvalidMeasurement(f"the profiler does not start: {str(error).splitlines()[0]}") from error
-        if marker and passes:
+        if all(names):
             break
-    if not marker or not passes:
+    marker, clean, dirty = names
+    if not (marker and clean and dirty):
         raise InvalidMeasurement(
             "the profiler records no kernels: CUPTI is missing or held by another tool (ncu, nsys, DCGM); "
             "stop it, and check that libcupti matches torch's CUDA version"
         )
-    if marker & passes or len(marker) > 1:
-        raise InvalidMeasurement(
-            f"the marker kernel cannot be told from other work: {sorted(marker & passes or marker)}"
-        )
-    return _Names(marker, passes)
+    if marker & (clean | dirty) or len(marker) > 1:
+        raise InvalidMeasurement(f"the marker cannot be told from other kernels: {sorted(marker)}")
+    return _Names(marker, clean, dirty)
 
 
-def _kernel_names(calls: Sequence[Callable[[], None]], device: int) -> frozenset[str]:
+def _kernel_names(run: Callable[[], None], device: int) -> frozenset[str]:
+    """Names of the kernels that ``run`` launches, from a session with several runs: the first may be lost."""
+
     def work() -> None:
-        for call in calls:
-            call()
+        for _ in range(2 * LEAD_IN):
+            run()
 
     return frozenset(r.name for r in _record(work, device) if not r.name.startswith(("Memset", "Memcpy")))
 

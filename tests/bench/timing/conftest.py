@@ -81,7 +81,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimulatedGpu:
     )
     monkeypatch.setattr(kineto.KinetoTimer, "available", lambda self: YES)
     monkeypatch.setattr(
-        kineto, "_names", lambda device: kineto._Names(frozenset({made.MARKER}), frozenset({made.CLEAN, made.DIRTY}))
+        kineto,
+        "_names",
+        lambda device: kineto._Names(frozenset({made.MARKER}), frozenset({made.CLEAN}), frozenset({made.DIRTY})),
     )
     monkeypatch.setattr(kineto, "_record", made.record)
     monkeypatch.setattr(kineto, "perf_counter_ns", lambda: made.host)

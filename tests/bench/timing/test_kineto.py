@@ -91,6 +91,31 @@ def test_lost_records_are_tried_again(gpu: Any) -> None:
     assert gpu.sessions == 2
 
 
+def test_patience_that_helped_is_kept_for_later(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(kineto, "sleep", waits.append)
+    gpu.lose = lambda session, records: records[30:] if not waits else records
+    timer = KinetoTimer(settle_seconds=0)
+    for _ in range(3):
+        timer.measure(gpu.calls(("spmm", 5_000)), Regime(), Stopping())
+    assert gpu.sessions == 4
+    assert waits == [0.02] * 3
+
+
+def test_a_call_that_is_always_broken_leaves_no_patience_behind(gpu: Any) -> None:
+    timer = KinetoTimer(settle_seconds=0)
+    count = itertools.count()
+    with pytest.raises(InvalidMeasurement, match="varies"):
+        timer.measure(lambda: [gpu.launch("k", 900) for _ in range(next(count) % 2)] and None, Regime(), Stopping())
+    assert timer._patience.level == 0
+
+
+def test_a_call_may_use_the_kernels_of_the_other_flush(gpu: Any) -> None:
+    assert measure(gpu.calls(("spmm", 5_000), (gpu.DIRTY, 700))).kernels_per_call == 2
+    with pytest.raises(InvalidMeasurement, match="flush work inside"):
+        measure(gpu.calls(("spmm", 5_000), (gpu.CLEAN, 700)))
+
+
 def test_a_lost_lead_in_costs_nothing(gpu: Any) -> None:
     gpu.lose = lambda session, records: records[kineto.LEAD_IN :]
     assert len(measure(gpu.calls(("spmm", 5_000))).busy_ns) == 20
@@ -174,10 +199,10 @@ class TestNames:
     def test_learned(self, gpu: Any) -> None:
         names = kineto._names(0)
         assert names.marker == {gpu.MARKER}
-        assert names.flush == {gpu.CLEAN, gpu.DIRTY}
+        assert (names.clean, names.dirty) == ({gpu.CLEAN}, {gpu.DIRTY})
 
     def test_first_session_may_be_empty(self, gpu: Any) -> None:
-        gpu.lose = lambda session, records: [] if session < 3 else records
+        gpu.lose = lambda session, records: [] if session < 4 else records
         assert kineto._names(0).marker == {gpu.MARKER}
 
     def test_nothing_recorded(self, gpu: Any) -> None:
