@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -20,7 +21,8 @@ from sparsity_roofline.model.pattern import Pattern
 from sparsity_roofline.model.table import CaseTable
 
 if TYPE_CHECKING:
-    pass
+    from sparsity_roofline.bench.events import OnEvent, RunSummary
+    from sparsity_roofline.validation.report import Validation
 
 _LABELS = [
     "collection",
@@ -212,3 +214,75 @@ def totals(frame: pd.DataFrame, times: Sequence[float] | None = None) -> dict[st
     weight = 1.0 if times is None else pd.Series(times, index=frame.index, dtype=float)
     dense, sparse = float((frame["sol_dense_us"] * weight).sum()), float((frame["sol_us"] * weight).sum())
     return {"sol_dense_us": dense, "sol_us": sparse, "speedup": dense / sparse if sparse else float("nan")}
+
+
+def measure(
+    suite: str | Path = "main",
+    *,
+    out: str | Path,
+    collection: str | None = None,
+    device: Literal["cuda", "cpu"] | None = None,
+    kernels: Sequence[str] = (),
+    select: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
+    budget_s: float | None = None,
+    case_timeout_s: float = 120.0,
+    resume: bool = False,
+    on_event: OnEvent | None = None,
+) -> RunSummary:
+    """Time a suite's kernels on this machine; every finished case is on disk at once.
+
+    Args:
+        suite: a suite by name, or a TOML file.
+        out: run folder; new or empty unless ``resume``.
+        collection: what the suite's matrices come from, see ``open_collection``; the built-in collection by default.
+        device: by default a GPU if there is one.
+        kernels: kernels of your own, ``module:name`` or ``file.py:name``.
+        select: globs of kernel names; only these are measured.
+        dtypes: only these arithmetic types.
+        budget_s: keep to this wall time by the sampling rule of docs/sampling.md.
+        case_timeout_s: a case that takes longer is ended and recorded as ``timeout``.
+        resume: go on with the run in ``out``.
+        on_event: called with every step (``bench.events.Event``).
+
+    Returns:
+        What was done and where; read the records with ``read_records(summary.folder)``.
+
+    Raises:
+        UserError: see ``bench.plan.make_plan`` and ``bench.run.run``.
+    """
+    from sparsity_roofline.bench import plan as planning
+    from sparsity_roofline.bench.environment import pick_device
+    from sparsity_roofline.bench.run import run
+    from sparsity_roofline.bench.suites import load_suite
+    from sparsity_roofline.kernels.registry import load_kernels
+
+    plan = planning.make_plan(
+        load_suite(suite),
+        kernels=load_kernels(kernels),
+        device=device or pick_device(),
+        collection=collection,
+        extra_kernels=kernels,
+        dtypes=dtypes,
+        select=select,
+    )
+    if budget_s is not None:
+        plan = planning.sample(plan, budget_s)
+    return run(plan, out, resume=resume, case_timeout_s=case_timeout_s, budget_s=budget_s, on_event=on_event)
+
+
+def validate(
+    source: str | Path | pd.DataFrame,
+    out: str | Path | None = None,
+    *,
+    preset: str = "paper",
+    ceilings: str | None = None,
+    dense_kernel: str | None = None,
+) -> Validation:
+    """Predictions beside measurements: pairs, summary, and with ``out`` tables and plots on disk.
+
+    Arguments, result and errors as in ``validation.report.validate``.
+    """
+    from sparsity_roofline.validation import report
+
+    return report.validate(source, out, preset=preset, ceilings=ceilings, dense_kernel=dense_kernel)

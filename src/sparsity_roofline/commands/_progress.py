@@ -57,10 +57,10 @@ class RunProgress:
         if self._bar is not None and self._task is not None:
             text = f"{event.job.kernel} {event.job.case.matrix}"[-60:] if event.job is not None else event.kind
             self._bar.update(
-                self._task, description=text, completed=event.done, total=event.total, left=short(event.eta_s)
+                self._task, description=text, completed=event.done, total=event.total, left=short(event.eta_s or 0.0)
             )
         elif time.monotonic() - self._last_line > LINE_EVERY_S:
-            self._say(f"{event.done} of {event.total} jobs, about {short(event.eta_s)} left")
+            self._say(f"{event.done} of {event.total} jobs, about {short(event.eta_s or 0.0)} left")
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -35,7 +36,7 @@ def print_table(
             no_wrap=i in whole,
         )
     for row in rows:
-        table.add_row(*(text(cell) for cell in row))
+        table.add_row(*(escape(text(cell)) for cell in row))
     console().print(table)
 
 

@@ -46,5 +46,5 @@ def _print_cases(validation: Validation, rows: int) -> None:
     right = [
         i for i, name in enumerate(columns) if name in ("sparsity", "parity") or "speedup" in name or "SoL" in name
     ]
-    folded = [name.replace(" ", "\n", 1) if name != "M x K x N" else name for name in columns]
+    folded = [name.replace(" ", "\n").replace("of\n", "of ") if name != "M x K x N" else name for name in columns]
     print_table(title, folded, zip(*columns.values(), strict=True), right, whole=range(1, len(columns) - any(notes)))

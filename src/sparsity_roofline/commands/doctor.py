@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+from rich.markup import escape
 
 from sparsity_roofline.commands._render import console, print_json
 
@@ -42,5 +43,5 @@ def command(as_json: bool, benchmark: bool, collection: str | None) -> None:
         return
     out = console()
     for finding in findings:
-        line = f"{_MARK[finding.status]:<20} [bold]{finding.name}[/]: {finding.detail}"
-        out.print(line + (f" -> {finding.remedy}" if finding.remedy else ""), soft_wrap=True)
+        line = f"{_MARK[finding.status]} [bold]{finding.name}[/]: {escape(finding.detail)}"
+        out.print(line + (f" -> {escape(finding.remedy)}" if finding.remedy else ""), soft_wrap=True)

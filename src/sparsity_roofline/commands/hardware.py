@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -59,7 +60,7 @@ def show(gpu: str, as_json: bool) -> None:
         _show_measured(as_json)
         return
     name = hardware.datasheet(gpu).device
-    rows = [dict(row) for row in hardware.rows() if row["gpu"] == name]
+    rows = [asdict(row) for row in hardware.rows() if row.gpu == name]
     if as_json:
         print_json(rows)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from sparsity_roofline.commands._render import print_json, print_table
@@ -31,7 +33,7 @@ def list_(extra: tuple[str, ...] = (), as_json: bool = False) -> None:
     from sparsity_roofline.kernels.registry import load_kernels
 
     device = pick_device()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kernel in load_kernels(extra).values():
         answer = kernel.available(device)
         rows.append(

@@ -196,18 +196,18 @@ def _output(frame: pd.DataFrame, times: list[float] | None, output: Path | None,
             ),
             (
                 (
-                    row.matrix,
-                    f"{row.M}x{row.K}x{row.N}",
-                    row.pattern,
-                    round(1 - row.density, 4),
-                    row.dtype,
-                    seconds(row.sol_dense_us * 1e-6),
-                    row.bound_dense,
-                    seconds(row.sol_us * 1e-6),
-                    row.bound,
-                    f"{row.speedup:.2f}x",
+                    row["matrix"],
+                    f"{row['M']}x{row['K']}x{row['N']}",
+                    row["pattern"],
+                    round(1 - row["density"], 4),
+                    row["dtype"],
+                    seconds(row["sol_dense_us"] * 1e-6),
+                    row["bound_dense"],
+                    seconds(row["sol_us"] * 1e-6),
+                    row["bound"],
+                    f"{row['speedup']:.2f}x",
                 )
-                for row in shown.itertuples()
+                for row in shown.to_dict(orient="records")
             ),
             (5, 7, 9),
         )
