@@ -33,6 +33,8 @@ _WORDS = {
     "ceilings_id": "ceilings",
 }
 
+_NO_THREADS = -1.0  # not a number is unequal to itself, so it cannot stand in a key
+
 _CASE = (
     "run_id", "case", "collection", "matrix", "network", "layer", "method", "M", "K", "N", "batch", "pattern",
     "format", "dtype", "layout", "block_rows", "block_cols", "n", "m", "target_sparsity", "nnz", "density",
@@ -101,7 +103,7 @@ def pair(
     """
     check_preset(preset)
     rows = add_ceilings(normalise(records), ceilings)
-    rows["threads"] = rows["threads"].fillna(-1.0)
+    rows["threads"] = rows["threads"].fillna(_NO_THREADS)
     usable = (rows["status"] == "ok") & (rows["time_ns"] > 0) & np.isfinite(rows["time_ns"])
     usable &= (rows[f"sol_{preset}_ns"] > 0) & np.isfinite(rows[f"sol_{preset}_ns"])
     is_dense = rows["format"] == "dense"
@@ -110,12 +112,13 @@ def pair(
     partner = _partners(sparse, dense, dense_kernel)
     has = partner >= 0
     pairs = _columns(sparse[has], rows.loc[partner[has]], preset)
+    pairs["threads"] = pairs["threads"].replace(_NO_THREADS, np.nan)
     pairs = flags.add_flags(pairs, preset, floor_ns)
     _assert_identity(pairs)
 
     used = set(partner[has].tolist())
     left = rows[~rows.index.isin(used | set(sparse.index[has]))].copy()
-    left["why"] = _why(left, usable, dense, preset, dense_kernel)
+    left["why"] = pd.Series(_why(left, usable, dense, preset, dense_kernel), left.index, dtype=object)
     return Joined(pairs, left[list(UNPAIRED_COLUMNS)].reset_index(drop=True))
 
 
@@ -243,4 +246,6 @@ def _no_partner(row: dict[Hashable, Any], same_shape: list[dict[Hashable, Any]],
 
 
 def _show(value: object) -> str:
+    if value == _NO_THREADS:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else (str(value) or "none")

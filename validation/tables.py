@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sparsity_roofline.validation.summary import by_kernel, headline
@@ -118,16 +119,15 @@ def number(value: Any, digits: int = 3) -> str:
     """A figure for people: three significant digits, no exponent between 0.001 and 10,000, "" for NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else ""
     if not isinstance(value, float):
         return str(value)
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    if not 1e-3 <= abs(value) < 1e4:
-        return f"{value:.{digits - 1}e}"
-    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
-    return f"{value:.{decimals}f}"
+    shown = f"{value:.{digits - 1}e}"
+    exponent = int(shown.partition("e")[2])  # after rounding: 0.9999 is 1.00, not 1.000
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}" if -3 <= exponent < 4 else shown
 
 
 def to_markdown(table: pd.DataFrame, headings: dict[str, str] | None = None) -> str:
