@@ -7,6 +7,7 @@ non-zero: zeros run faster than any real weight.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparsity_roofline.bench import calibration_store
-from sparsity_roofline.bench.environment import DeviceKind, device_name, threads
+from sparsity_roofline.bench.environment import DeviceKind, device_name, host_state, threads
 from sparsity_roofline.bench.timing import flush, timer_for
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, L2State, Regime, Stopping, Timer
 from sparsity_roofline.kernels.dense.cublas import math_mode
@@ -39,6 +40,8 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
 }
 DTYPES = {"cuda": ("fp16", "bf16", "tf32", "fp32", "fp64"), "cpu": ("fp32", "fp64", "bf16", "fp16")}
 SECONDS = {"cuda": 12.0, "cpu": 8.0}
+BUSY_SHARE = 0.5
+"""Load per core above which somebody else is taken to be computing here."""
 MINIMUM, MAXIMUM = 5, 30
 """Samples of one figure: the best of them counts, so no interval is needed."""
 
@@ -89,6 +92,9 @@ def calibrate(
     support = timer.available()
     if not support:
         raise UserError(f"cannot calibrate {name}: {support.reason}", exit_code=6)
+    load = host_state()["load_1min"]
+    if device == "cpu" and isinstance(load, float) and load > BUSY_SHARE * (os.cpu_count() or 1):
+        say(f"this machine is busy (load {load:.1f} on {os.cpu_count()} cores): ceilings may come out too low")
     say(f"calibrating {name}: memory")
     meter = _Meter(timer, (seconds or SECONDS[device]) / (len(DTYPES[device]) + 2))
     dram = _dram(meter, device)
@@ -119,6 +125,7 @@ def calibrate(
             "skipped": meter.skipped,
             "sm_clock_mhz": [min(meter.clocks), max(meter.clocks)] if meter.clocks else None,
             "threads": threads() if device == "cpu" else None,
+            "load_before": load,
             "torch": calibration_store.torch_version(),
             "calibrated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },

@@ -28,6 +28,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(home))
     monkeypatch.setattr(module, "stream_bytes", lambda device: 4 * ELEMENTS)
+    monkeypatch.setattr(module, "host_state", lambda: {"load_1min": 0.0})
     monkeypatch.setitem(module.SHAPES, "cpu", ((16, 16, 16), (32, 16, 8)))
     return home
 
@@ -131,6 +132,14 @@ def test_progress_tells_each_step() -> None:
     calibrate("cpu", timer=FakeTimer(), progress=lines.append)
     assert len(lines) == 1 + len(module.DTYPES["cpu"])
     assert lines[0].endswith("memory")
+
+
+def test_a_busy_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "host_state", lambda: {"load_1min": 1e3})
+    lines: list[str] = []
+    found = calibrate("cpu", timer=FakeTimer(), progress=lines.append)
+    assert "busy (load 1000.0" in lines[0]
+    assert found.details["load_before"] == 1e3
 
 
 def test_a_calibration_is_kept_and_found(small: Path) -> None:
