@@ -91,6 +91,7 @@ class _Prepared:
             PRECISION=self._precision,
             WIDE=is_wide(values, x, y),
             num_warps=t.warps,
+            enable_fp_fusion=True,
             num_stages=t.stages,
         )
 

@@ -70,6 +70,7 @@ class _Prepared:
             BN=t.BN,
             WIDE=is_wide(x, y),
             num_warps=t.warps,
+            enable_fp_fusion=True,
         )
 
 

@@ -68,7 +68,7 @@ class _Prepared:
             return
         grid = (-(-M // t.BM) * -(-N // t.BN),)
         fixed = {"BM": t.BM, "BN": t.BN, "BK": t.BK, "GROUP": t.group, "PRECISION": self._precision}
-        launch = {"num_warps": t.warps, "num_stages": t.stages}
+        launch = {"num_warps": t.warps, "num_stages": t.stages, "enable_fp_fusion": True}
         if self.config["loads"] == "tma" and N * x.element_size() % 16 == 0:
             from triton.tools.tensor_descriptor import TensorDescriptor
 

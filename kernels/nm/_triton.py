@@ -13,48 +13,34 @@ from sparsity_roofline.kernels._tiles import grouped_tile, mma
 
 
 @triton.jit
-def _slot(values, positions, plane, g_at, mask, at_position):
-    """The elements of one plane that sit at ``at_position`` of their group, zero elsewhere."""
-    v = tl.load(values + plane + g_at, mask=mask, other=0.0)
-    p = tl.load(positions + plane + g_at, mask=mask, other=0)
-    return tl.where(p == at_position, v, tl.zeros_like(v))
-
-
-@triton.jit
-def decode(values, positions, rows, in_rows, start, groups, plane, n: tl.constexpr, m: tl.constexpr, BK: tl.constexpr):
+def gathered(
+    values, positions, rows, in_rows, start, groups, plane, n: tl.constexpr, m: tl.constexpr, BK: tl.constexpr
+):
     """The dense (BM, BK) tile of W from column ``start`` on, for any n:m; loads every element m times (from L1)."""
     k = start + tl.arange(0, BK)
-    group = k // m
-    at = rows[:, None] * groups + group[None, :]
-    mask = in_rows[:, None] & (group < groups)[None, :]
-    w = _slot(values, positions, plane * 0, at, mask, (k % m)[None, :])
-    for j in tl.static_range(1, n):
-        w += _slot(values, positions, plane * j, at, mask, (k % m)[None, :])
+    at = rows[:, None] * groups + (k // m)[None, :]
+    mask = in_rows[:, None] & (k // m < groups)[None, :]
+    w = tl.zeros((rows.shape[0], BK), dtype=values.dtype.element_ty)
+    for j in tl.static_range(0, n):
+        v = tl.load(values + plane * j + at, mask=mask, other=0.0)
+        p = tl.load(positions + plane * j + at, mask=mask, other=0)
+        w += tl.where(p == (k % m)[None, :], v, 0.0)
     return w
 
 
 @triton.jit
-def decode_4(values, positions, rows, in_rows, start, groups, plane, n: tl.constexpr, BK: tl.constexpr):
-    """The same for m = 4: each stored element is loaded once, the four columns are interleaved in registers."""
-    group = start // 4 + tl.arange(0, BK // 4)
+def spread(values, positions, rows, in_rows, start, groups, plane, n: tl.constexpr, m: tl.constexpr, BK: tl.constexpr):
+    """The same for m a power of two up to BK: every element is loaded once and compared with the m columns."""
+    group = start // m + tl.arange(0, BK // m)
     at = rows[:, None] * groups + group[None, :]
     mask = in_rows[:, None] & (group < groups)[None, :]
-    v = tl.load(values + at, mask=mask, other=0.0)
-    p = tl.load(positions + at, mask=mask, other=0)
-    zero = tl.zeros_like(v)
-    e0 = tl.where(p == 0, v, zero)
-    e1 = tl.where(p == 1, v, zero)
-    e2 = tl.where(p == 2, v, zero)
-    e3 = tl.where(p == 3, v, zero)
-    for j in tl.static_range(1, n):
+    column = tl.arange(0, m)[None, None, :]
+    w = tl.zeros((rows.shape[0], BK // m, m), dtype=values.dtype.element_ty)
+    for j in tl.static_range(0, n):
         v = tl.load(values + plane * j + at, mask=mask, other=0.0)
         p = tl.load(positions + plane * j + at, mask=mask, other=0)
-        e0 += tl.where(p == 0, v, zero)
-        e1 += tl.where(p == 1, v, zero)
-        e2 += tl.where(p == 2, v, zero)
-        e3 += tl.where(p == 3, v, zero)
-    pairs = tl.join(tl.join(e0, e2), tl.join(e1, e3))  # (BM, BK / 4, high bit, low bit) of the position
-    return tl.reshape(pairs, (rows.shape[0], BK))
+        w += tl.where(p[:, :, None] == column, v[:, :, None], 0.0)
+    return tl.reshape(w, (rows.shape[0], BK))
 
 
 @triton.jit(do_not_specialize=["M", "K"])
@@ -88,10 +74,10 @@ def nm_spmm(
         plane = M.to(tl.int64) * groups
     acc = tl.zeros((BM, BN), dtype=tl.float32)
     for start in range(0, K, BK):
-        if m == 4:
-            w = decode_4(values, positions, rows, in_rows, start, groups, plane, n, BK)
+        if m <= BK and m & (m - 1) == 0:
+            w = spread(values, positions, rows, in_rows, start, groups, plane, n, m, BK)
         else:
-            w = decode(values, positions, rows, in_rows, start, groups, plane, n, m, BK)
+            w = gather(values, positions, rows, in_rows, start, groups, plane, n, m, BK)
         in_k = start + k < K
         panel = tl.load(x + (start + k)[:, None] * N + cols[None, :], mask=in_k[:, None] & in_cols[None, :], other=0.0)
         acc = mma(w, panel, acc, PRECISION)

@@ -79,12 +79,13 @@ class _Prepared:
             PRECISION=self._precision,
             WIDE=is_wide(values, x, y),
             num_warps=t.warps,
+            enable_fp_fusion=True,
             num_stages=t.stages,
         )
 
 
 class NmTriton(TritonKernel):
-    """Any n:m up to m = 256; m = 4 has a decode of its own that loads every stored element once."""
+    """Any n:m up to m = 256; with m a power of two every stored element is loaded once per tile."""
 
     name = "nm.triton"
     format = "nm"
