@@ -77,7 +77,7 @@ def nm_spmm(
         if m <= BK and m & (m - 1) == 0:
             w = spread(values, positions, rows, in_rows, start, groups, plane, n, m, BK)
         else:
-            w = gather(values, positions, rows, in_rows, start, groups, plane, n, m, BK)
+            w = gathered(values, positions, rows, in_rows, start, groups, plane, n, m, BK)
         in_k = start + k < K
         panel = tl.load(x + (start + k)[:, None] * N + cols[None, :], mask=in_k[:, None] & in_cols[None, :], other=0.0)
         acc = mma(w, panel, acc, PRECISION)

@@ -29,10 +29,10 @@ from sparsity_roofline.model.pattern import Pattern
 PATTERNS = {
     "dense": ["dense"],
     "csr": ["unstructured"],
-    "bsr": ["block16", "block32", "block64", "block128", "block3x5"],
+    "bsr": ["block16", "block64", "block128", "block3x5"],
     "nm": ["2:4", "4:8"],
 }
-COLUMNS = {"dense.triton": [1, 16, 64, 4096], "csr.triton": [1, 16, 32, 2048]}
+COLUMNS = {"dense.triton": [1, 16, 64, 4096], "csr.triton": [1, 16, 32, 2048], "nm.triton": [16, 2048]}
 M, K = 4096, 256
 
 
