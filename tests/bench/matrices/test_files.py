@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsity_roofline.bench.matrices import open_collection, read_matrix, synthetic, write_matrix
 from sparsity_roofline.bench.matrices import files as files_module
+from sparsity_roofline.bench.matrices import open_collection, read_matrix, synthetic, write_matrix
 from sparsity_roofline.bench.matrices.files import WRITABLE, peek
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.matrix import Matrix

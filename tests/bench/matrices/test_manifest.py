@@ -220,3 +220,13 @@ def test_a_ragged_csv_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("path,layer\na.npz\n")
     with pytest.raises(UserError, match=r"rows\.csv:2: more or fewer cells"):
         open_collection(str(write(tmp_path, 'csv = "rows.csv"')))
+
+
+def test_the_example_of_the_documentation_reads_the_release(release: Path, tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "manifest.md"
+    text = next(block for block in page.read_text().split("```") if block.startswith("toml") and "[[rule]]" in block)
+    path = write(tmp_path, text.removeprefix("toml").replace('"matrices" ', '"release" '))
+    infos = open_collection(str(path)).infos()
+    assert len(infos) == 8
+    assert {str(info.pattern) for info in infos} == {"unstructured", "block16x16"}
+    assert {info.target_sparsity for info in infos} == {0.5, 0.875}
