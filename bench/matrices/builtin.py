@@ -29,7 +29,7 @@ SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
 def shapes() -> list[MatrixInfo]:
-    """The unpruned layers: of ResNet-50 the first of each distinct M x K x columns, of the transformer ``TRANSFORMER``."""
+    """The unpruned layers: ResNet-50's first of each distinct M x K x columns, and those of ``TRANSFORMER``."""
     chosen: dict[tuple[str, int, int, int], tuple[str, Layer]] = {}
     for layer in load("resnet50"):
         chosen.setdefault(("resnet50", layer.M, layer.K, layer.columns), (layer.layer, layer))

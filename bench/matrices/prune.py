@@ -18,6 +18,9 @@ from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.matrix import Matrix
 from sparsity_roofline.model.pattern import Pattern
 
+SORTED_AT_ONCE = 1 << 22
+"""Elements whose groups are sorted together for n:m: the temporaries take 16 bytes each."""
+
 Norm = Literal["l1", "l2"]
 Float = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -100,7 +103,7 @@ def magnitude_mask(weight: Float, pattern: Pattern, sparsity: float | None = Non
     if pattern.kind == "dense":
         return np.ones(weight.shape, dtype=np.bool_)
     if pattern.kind == "nm":
-        return _nm_mask(np.abs(weight), pattern.n, pattern.m)
+        return _nm_mask(weight, pattern.n, pattern.m)
     assert sparsity is not None
     scores = _scores(weight, pattern, norm)
     return _spread(_largest(scores.ravel(), sparsity).reshape(scores.shape), pattern, weight.shape)
@@ -161,10 +164,10 @@ def _scores(weight: Float, pattern: Pattern, norm: Norm) -> Float:
         return np.abs(weight)
     if norm not in ("l1", "l2"):
         raise UserError(f"a block is ranked by l1 or l2, not {norm!r}")
-    magnitude = np.abs(weight, dtype=np.float64) if norm == "l1" else np.square(weight, dtype=np.float64)
+    magnitude = np.abs(weight) if norm == "l1" else np.square(weight)
     if not magnitude.size:
         return np.zeros((-(-weight.shape[0] // pattern.r), -(-weight.shape[1] // pattern.c)))
-    by_rows = np.add.reduceat(magnitude, np.arange(0, weight.shape[0], pattern.r), axis=0)
+    by_rows = np.add.reduceat(magnitude, np.arange(0, weight.shape[0], pattern.r), axis=0, dtype=np.float64)
     return np.asarray(np.add.reduceat(by_rows, np.arange(0, weight.shape[1], pattern.c), axis=1))
 
 
@@ -190,14 +193,17 @@ def _spread(kept: Mask, pattern: Pattern, shape: tuple[int, ...]) -> Mask:
     return np.ascontiguousarray(full[: shape[0], : shape[1]])
 
 
-def _nm_mask(magnitude: Float, n: int, m: int) -> Mask:
+def _nm_mask(weight: Float, n: int, m: int) -> Mask:
     """The n largest of every m in a row; a shorter last group keeps min(n, its length)."""
-    rows, cols = magnitude.shape
+    rows, cols = weight.shape
     groups = -(-cols // m)
-    padded = np.full((rows, groups * m), -1.0, dtype=magnitude.dtype)  # below every magnitude: padding never wins
-    padded[:, :cols] = magnitude
-    # Stable on the negated magnitudes: the first of equals stays.
-    order = np.argsort(-padded.reshape(-1, m), axis=1, kind="stable")[:, :n]
-    mask = np.zeros((rows * groups, m), dtype=np.bool_)
-    np.put_along_axis(mask, order, True, axis=1)
-    return np.ascontiguousarray(mask.reshape(rows, groups * m)[:, :cols])
+    mask = np.zeros((rows, groups * m), dtype=np.bool_)
+    step = max(1, SORTED_AT_ONCE // max(groups * m, 1))
+    for start in range(0, rows, step):
+        part = np.abs(weight[start : start + step])
+        padded = np.full((len(part), groups * m), -1.0, dtype=part.dtype)  # below every magnitude: padding never wins
+        padded[:, :cols] = part
+        # Stable on the negated magnitudes: the first of equals stays.
+        order = np.argsort(-padded.reshape(-1, m), axis=1, kind="stable")[:, :n]
+        np.put_along_axis(mask[start : start + step].reshape(-1, m), order, True, axis=1)
+    return np.ascontiguousarray(mask[:, :cols])

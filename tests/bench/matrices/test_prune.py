@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_nm_equals_sorting_each_group(weight: np.ndarray, nm: tuple[int, int]) -
     assert np.array_equal(matrix.to_dense() != 0, expected)
     assert matrix.nnz == implied_nnz(weight.shape, matrix.pattern, None)
     assert matrix.target_sparsity == 1 - n / m
+
+
+def test_nm_does_not_depend_on_how_many_rows_are_sorted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(0).normal(size=(37, 18))
+    whole = prune(weight, "2:4").digest
+    for at_once in (1, 40, 100):
+        monkeypatch.setattr(sys.modules[implied_nnz.__module__], "SORTED_AT_ONCE", at_once)
+        assert prune(weight, "2:4").digest == whole
 
 
 @given(weights(), SPARSITIES)
