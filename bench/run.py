@@ -8,7 +8,7 @@ import secrets
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -100,8 +100,10 @@ class _Supervisor:
         self._kernels: dict[str, Kernel] = load_kernels(plan.extra_kernels)
         self._correction = Correction()
         done = folder.done()
-        self._pending = [job for job in plan.jobs if job.key not in done]
-        self._left_s = sum(job.estimate_s for job in self._pending)
+        self._pending = deque(job for job in plan.jobs if job.key not in done)
+        self._left_s: dict[str, float] = {}
+        for job in self._pending:
+            self._left_s[job.kernel] = self._left_s.get(job.kernel, 0.0) + job.estimate_s
 
     # -- the loop
 
@@ -119,7 +121,8 @@ class _Supervisor:
             began = time.monotonic()
             record = self._unsupported(job, evidence) if job.reason else self._measure(job)
             self.folder.append(record)
-            self._pending.pop(0)
+            self._pending.popleft()
+            self._left_s[job.kernel] -= job.estimate_s
             if not job.reason:
                 self._correction.add(job.kernel, job.estimate_s, time.monotonic() - began)
             self._emit("finished", job=job, record=record)
@@ -195,6 +198,8 @@ class _Supervisor:
             answer = child.receive(START_TIMEOUT_S)
             if answer["kind"] == "note":
                 self._note(answer["text"])
+            elif answer["kind"] == "progress":
+                self._emit("note", text=answer["text"])
             elif answer["kind"] == "failed":
                 raise UserError(answer["reason"], answer["exit_code"])
             else:
@@ -267,7 +272,9 @@ class _Supervisor:
             self._on_event(Event(kind, done=total - len(self._pending), total=total, eta_s=self._eta(), **more))
 
     def _eta(self) -> float:
-        return sum(job.estimate_s * self._correction.factor(job.kernel) for job in self._pending)
+        if not self._pending:
+            return 0.0
+        return sum(max(left, 0.0) * self._correction.factor(kernel) for kernel, left in self._left_s.items())
 
 
 def _meta(plan: Plan, argv: Sequence[str], budget_s: float | None) -> dict[str, Any]:

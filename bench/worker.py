@@ -1,8 +1,8 @@
 """The process that touches the device: takes jobs, gives back records, dies alone if it must.
 
 Spoken to in JSON lines over two pipes of its own (descriptors on its command line), never over stdout, where libraries
-print. Messages in: ``init``, ``job``. Messages out: ``ready``, ``note``, ``record``, ``failed``. The end of the input
-means stop. See ``child.py`` for the other side.
+print. In: one message to begin with, then jobs. Out: ``progress``, ``note``, ``ready`` or ``failed``, then one
+``record`` per job. The end of the input means stop. ``child.py`` is the other side.
 """
 
 from __future__ import annotations
@@ -101,7 +101,11 @@ class Worker:
         sheet = hardware.datasheet(match) if match else None
         measured = None
         try:
-            measured = calibrate.measured_ceilings(device, calibrate_if_missing=init["calibrate"])
+            measured = calibrate.measured_ceilings(
+                device,
+                calibrate_if_missing=init["calibrate"],
+                progress=lambda line: self.say("progress", text=redact(line)),
+            )
         except (UserError, OSError, RuntimeError) as error:
             self.say("note", text=f"no measured ceilings: {redact(first_line(error))}")
         evidence = Evidence(

@@ -245,3 +245,22 @@ def test_ceilings_and_environment_are_kept(plan, fake_child, tmp_path: Path) -> 
     assert meta["summary"]["counts"]["ok"] == 12
     assert meta["plan"] == plan.identity
     assert meta["finished"]
+
+
+def test_a_resumed_run_adds_what_it_finds_changed(plan, fake_child, tmp_path: Path) -> None:
+    run(plan, tmp_path / "run")
+    log = tmp_path / "run" / "records.jsonl"
+    log.write_bytes(log.read_bytes()[:-1])  # the last record is torn
+    first = (tmp_path / "run" / "environment.json").read_bytes()
+    send = fake_child.send
+
+    def other(self, message) -> None:
+        send(self, message)
+        if "case" not in message:
+            self._answers[-1]["environment_hash"] = "env2"
+
+    fake_child.send = other
+    run(plan, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "environment.json").read_bytes() == first
+    assert json.loads((tmp_path / "run" / "environment-env2.json").read_text())["hash"] == "env2"
+    assert not list((tmp_path / "run").glob("ceilings-*"))
