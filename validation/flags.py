@@ -22,13 +22,15 @@ _SIDES = ("sparse", "dense")
 
 
 def add_flags(pairs: pd.DataFrame, preset: str, floor_ns: float | None) -> pd.DataFrame:
-    """Add ``violation``, ``above_one``, ``above_one_cause``, ``below_floor`` and ``faster``."""
+    """Add ``violation`` (and ``violation_<side>``), ``above_one``, ``above_one_cause``, ``below_floor`` and ``faster``."""
     out = pairs.copy()
     hot = (out["regime_l2"] == "hot").to_numpy()
     beaten = {side: beats(out, side, "bound") for side in _SIDES}
     above = {side: beats(out, side, preset) for side in _SIDES}
     # The bound charges DRAM traffic; what runs from a warm cache may pass it without any fault.
-    out["violation"] = (beaten["sparse"] | beaten["dense"]) & ~hot
+    for side in _SIDES:
+        out[f"violation_{side}"] = beaten[side] & ~hot
+    out["violation"] = out["violation_sparse"] | out["violation_dense"]
     out["above_one"] = above["sparse"] | above["dense"]
     out["above_one_cause"] = ""
     for position in np.flatnonzero(out["above_one"].to_numpy() | out["violation"].to_numpy()):

@@ -107,7 +107,7 @@ def fraction_plot(pairs: pd.DataFrame) -> Figure:
             level = rows["target_sparsity"].fillna(rows["sparsity"]).round(4)
             means = np.exp(np.log(rows["f_sparse"]).groupby(level).mean())
             ax.plot(means.index, means.to_numpy(), color=shade[str(kernel)], linewidth=1.6, zorder=3)
-        _scatter(ax, pairs, "sparsity", "f_sparse", shade, "kernel", size=14, alpha=0.35)
+        _scatter(ax, pairs, "sparsity", "f_sparse", shade, "kernel", size=14, alpha=0.35, ring="violation_sparse")
         dense = pairs.drop_duplicates("dense_record")
         mean = float(np.exp(np.log(dense["f_dense"]).mean()))
         ax.axhline(mean, color=style.DENSE_COLOUR, linewidth=1.1, linestyle=(0, (5, 3)))
@@ -119,14 +119,14 @@ def fraction_plot(pairs: pd.DataFrame) -> Figure:
         ax.grid(True)
         ax.set_xlabel("sparsity")
         ax.set_ylabel(f"fraction of the speed of light ({pairs['preset'].iloc[0]} costs)")
-        _legend(fig, pairs, shade, "kernel", "kernel")
+        _legend(fig, pairs.assign(violation=pairs["violation_sparse"]), shade, "kernel", "kernel")
         fig.suptitle(_title(pairs, "Fraction of the speed of light"), fontsize=10.5, x=0.01, ha="left")
         return fig
 
 
 def _scatter(
     ax: Axes, rows: pd.DataFrame, x: str, y: str, shade: dict[str, str], colour_by: str, size: float = 24,
-    alpha: float = 0.75,
+    alpha: float = 0.75, ring: str = "violation",
 ) -> None:  # fmt: skip
     """Colour by ``colour_by``, marker by format, hollow below the launch floor, ringed where the bound is beaten."""
     below = rows["below_floor"].astype(bool) if "below_floor" in rows else pd.Series(False, index=rows.index)
@@ -137,9 +137,9 @@ def _scatter(
             ax.scatter(part[x], part[y], s=size, marker=marker, linewidths=0.8 if hollow else 0.4, zorder=4,
                        alpha=alpha, facecolors="none" if hollow else colour,
                        edgecolors=colour if hollow else "white")  # fmt: skip
-    if "violation" in rows:
-        bad = rows[rows["violation"].astype(bool)]
-        ax.scatter(bad[x], bad[y], s=size * 4, marker="o", facecolors="none", edgecolors="#C00000", linewidths=1.1,
+    if ring in rows:
+        bad = rows[rows[ring].astype(bool)]
+        ax.scatter(bad[x], bad[y], s=size * 2.6, marker="o", facecolors="none", edgecolors="#C00000", linewidths=0.9,
                    zorder=5)  # fmt: skip
 
 

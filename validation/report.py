@@ -153,6 +153,11 @@ def _messages(rows: pd.DataFrame, pairs: pd.DataFrame, unpaired: pd.DataFrame) -
     beaten = int(pairs["violation"].sum())
     if beaten:
         said.append(f"{beaten} of {len(pairs)} pairs beat the bound that nothing can beat: explain them first.")
+        if (pairs.loc[pairs["violation"], "ceilings"] == "measured").any():
+            said.append(
+                "The measured ceilings are too low, as when they were calibrated on a busy machine: "
+                "run `sparsity-roofline hardware calibrate` on a quiet one, then measure again."
+            )
     above = int((pairs["above_one"] & ~pairs["violation"]).sum())
     if above:
         said.append(

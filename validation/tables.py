@@ -59,7 +59,8 @@ SUMMARY_HEADINGS = {
 
 CSV_ONLY = (
     "f_sparse_unit", "f_sparse_bound", "f_dense_unit", "f_dense_bound", "log_error", "bound_dense", "bound_sparse",
-    "time_dense_ns", "time_sparse_ns", "sol_dense_ns", "sol_sparse_ns", "dense_kernel", "violation", "above_one",
+    "time_dense_ns", "time_sparse_ns", "sol_dense_ns", "sol_sparse_ns", "dense_kernel", "violation",
+    "violation_sparse", "violation_dense", "above_one",
     "above_one_cause", "below_floor", "faster", "synthetic", "network", "layer", "method", "target_sparsity", "batch",
     "device", "timer", "regime_l2", "regime_clocks", "preset", "ceilings", "ceilings_id", "run_id", "environment",
     "case",

@@ -73,6 +73,7 @@ def test_a_dense_side_that_beats_its_bound_is_one_too() -> None:
     too_fast = slower(0.8, "bound", format="dense", **shape)
     row = one(**shape, format="csr", time_us=1e5, dense={"time_us": too_fast})
     assert row["violation"]
+    assert (row["violation_dense"], row["violation_sparse"]) == (True, False)
     assert row["above_one_cause"].startswith("dense: beats the pattern-aware bound")
 
 

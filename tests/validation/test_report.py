@@ -98,6 +98,14 @@ def test_little_or_nothing_to_validate(records: pd.DataFrame, message: str, tmp_
         pd.read_csv(tmp_path / "tables" / f"{name}.csv")
 
 
+def test_beaten_measured_ceilings_say_calibrate() -> None:
+    cpu = {"unit": "cpu", "dtype": "fp32", "time_us": 1.0}
+    messages = validate(frame(record("dense", **cpu), record("csr", **cpu)), plots=False).messages
+    assert any("hardware calibrate" in line for line in messages)
+    sheet = validate(frame(record("dense", time_us=1.0), record("csr")), plots=False).messages
+    assert not any("hardware calibrate" in line for line in sheet)
+
+
 def test_a_plain_good_run_has_nothing_to_say() -> None:
     assert validate(frame(record("dense", time_us=200.0), record("csr", time_us=1000.0)), plots=False).messages == []
 
