@@ -128,7 +128,7 @@ class FakeChild:
 def fake_child(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
     """The supervisor starts a fresh subclass of ``FakeChild``."""
     fresh = type("Fresh", (FakeChild,), {"script": {}, "started": 0, "jobs": []})
-    monkeypatch.setattr("sparsity_roofline.bench.run.Child", fresh)
+    monkeypatch.setattr("sparsity_roofline.bench.supervisor.Child", fresh)
     return fresh
 
 

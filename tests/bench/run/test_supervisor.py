@@ -114,7 +114,7 @@ def test_budget_leaves_the_rest_for_resume(plan, fake_child, tmp_path: Path) -> 
             seen.append(event)
 
     seen: list[Event] = []
-    import sparsity_roofline.bench.run as module
+    import sparsity_roofline.bench.supervisor as module
 
     real = module.time.monotonic
     module.time.monotonic = lambda: float(next(clock))  # every look at the clock takes a second
