@@ -126,6 +126,9 @@ def _load_module(text: str, spec: str) -> ModuleType:
 def _current_directory() -> Iterator[None]:
     """Modules beside the user are importable too; last, so that they hide nothing that is installed."""
     here = str(Path.cwd())
+    if here in sys.path:
+        yield
+        return
     sys.path.append(here)
     try:
         yield
