@@ -1,0 +1,177 @@
+"""The command line as a user meets it: help, JSON, one clear line for a mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sparsity_roofline.cli import VERBS, main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples(cli: Run, verb: str) -> None:
+    code, out, _ = cli(verb, "--help")
+    assert code == 0
+    assert "Examples:" in out
+    assert f"sparsity-roofline {verb}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["predict"], 2, "say what to predict"),
+        (["predict", "--shape", "1x2"], 2, "MxKxN"),
+        (["predict", "--shape", "8x8x8", "--option", "colour=red"], 2, "no such cost option"),
+        (["predict", "--shape", "8x8x8", "--device", "abacus"], 2, "abacus"),
+        (["predict", "--collection", "nowhere.tar"], 2, "nowhere.tar"),
+        (["predict", "--shape", "8x8x8", "--output", "/nonexistent/x.csv"], 2, "cannot write"),
+        (["validate", "nowhere"], 2, "nowhere"),
+        (["matrices", "info", "nowhere.smtx"], 2, "nowhere.smtx"),
+        (["matrices", "list", "nowhere"], 2, "nowhere"),
+        (["measure", "--suite", "nosuch"], 2, "nosuch"),
+        (["measure", "--only", "csr.nosuch*"], 2, "nosuch"),
+        (["run", "--kernel", "nosuch:kernel"], 2, "nosuch"),
+        (["run", "--budget", "soon"], 2, "soon"),
+        (["run", "--suite", "dlmc", "--device", "cpu"], 6, "dlmc"),
+        (["hardware", "show", "abacus"], 2, "abacus"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_mistakes_end_in_one_line(cli: Run, arguments: list[str], code: int, said: str) -> None:
+    got, out, err = cli(*arguments)
+    assert got == code
+    assert said in err
+    assert "Traceback" not in out + err
+
+
+def test_predict_prints_json(cli: Run) -> None:
+    code, out, _ = cli("predict", "--shape", "4096x4096x16", "--pattern", "2:4", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    # Bandwidth-bound: 1.125 bytes per dense element against 2, X and Y on both sides.
+    W, XY = 4096 * 4096, 2 * 2 * 4096 * 16
+    assert answer["cases"][0]["speedup"] == pytest.approx((2 * W + XY) / (1.125 * W + XY))
+    assert answer["sums"][0]["rows"] == 1
+
+
+def test_predict_a_network_prints_sums(cli: Run) -> None:
+    code, out, _ = cli("predict", "--network", "resnet50", "--batch", 32, "--sparsity", 0.9, "--rows", 0)
+    assert code == 0
+    assert "resnet50, batch 32, unstructured 0.9, fp16" in out
+
+
+def test_predict_a_collection_writes_csv(cli: Run, tmp_path: Path) -> None:
+    target = tmp_path / "rows.csv"
+    code, _, _ = cli("predict", "--collection", "builtin", "--match", "*0.9", "--columns", 64, "--output", target)
+    assert code == 0
+    assert target.read_text().startswith("collection,")
+
+
+def test_hardware_lists_and_shows(cli: Run) -> None:
+    _, out, _ = cli("hardware", "list", "--json")
+    assert "H100-SXM5-80GB" in {row["gpu"] for row in json.loads(out)}
+    _, out, _ = cli("hardware", "show", "h100", "--json")
+    assert all(row["source"] for row in json.loads(out))
+
+
+def test_kernels_say_why_not(cli: Run) -> None:
+    _, out, _ = cli("kernels", "list", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["kernels"]}
+    gpu = "dense.cublas dense.triton csr.cusparse csr.triton bsr.cusparse bsr.triton bsr.torch nm.cusparselt nm.triton"
+    cpu = "dense.torch csr.torch csr.scipy bsr.scipy"
+    assert {*gpu.split(), *cpu.split()} <= set(rows)
+    assert all(row["available"] or row["reason"] for row in rows.values())
+
+
+def test_doctor_gives_remedies(cli: Run) -> None:
+    code, out, _ = cli("doctor", "--json")
+    findings = json.loads(out)
+    assert code == 0
+    assert {"torch", "GPU", "disk"} <= {finding["name"] for finding in findings}
+    assert {finding["status"] for finding in findings} <= {"ok", "warn", "missing"}
+
+
+def test_matrices_round_trip(cli: Run, tmp_path: Path) -> None:
+    _, out, _ = cli("matrices", "list", "--json")
+    name = json.loads(out)[0]["name"]
+    target = tmp_path / "w.smtx"
+    code, out, _ = cli("matrices", "import", "builtin", name, target)
+    assert code == 0
+    code, out, err = cli("matrices", "import", "builtin", name, target)
+    assert code == 2
+    assert "--overwrite" in err
+    _, out, _ = cli("matrices", "info", target, "--json")
+    info = json.loads(out)
+    assert info["nnz"] > 0
+
+
+def test_dry_run_lists_and_measures_nothing(cli: Run, tmp_path: Path) -> None:
+    code, out, _ = cli("run", "--device", "cpu", "--dry-run", "--out", tmp_path / "run", "--json")
+    assert code == 0
+    assert json.loads(out)["estimate_s"] > 0
+    assert not (tmp_path / "run").exists()
+
+
+SUITE = """
+name = "tiny"
+devices = ["cpu"]
+dtypes = ["fp32"]
+[timing]
+minimum = 5
+maximum = 10
+[[entries]]
+layers = ["*group4_1_1"]
+patterns = ["unstructured"]
+target_sparsity = [0.9, 0.98]
+batches = [1]
+kernels = ["csr.scipy"]
+"""
+
+
+def test_run_resume_validate(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main job on a suite of the user's own, gone on with, and validated again from its Parquet alone."""
+    monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path / "home"))
+    (tmp_path / "tiny.toml").write_text(SUITE)
+    folder = tmp_path / "run"
+    options = ("--suite", tmp_path / "tiny.toml", "--out", folder)
+    code, out, err = cli("run", *options)
+    assert code == 0, err
+    assert "csr.scipy" in out
+    for name in ("records.parquet", "run.json", "environment.json", "tables/cases.csv", "plots/parity.svg"):
+        assert (folder / name).exists(), name
+    code, _, err = cli("run", *options)
+    assert code == 2
+    assert "--resume" in err
+    before = (folder / "records.parquet").read_bytes()
+    code, _, err = cli("measure", *options, "--resume")
+    assert code == 0, err
+    code, out, err = cli("validate", folder / "records.parquet", "--out", tmp_path / "again", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["counts"]["pairs"] == 2
+    assert {pair["kernel"] for pair in answer["pairs"]} == {"csr.scipy"}
+    assert before == (folder / "records.parquet").read_bytes()
+
+
+def test_version(cli: Run) -> None:
+    code, out, _ = cli("--version")
+    assert code == 0
+    assert out.startswith("sparsity-roofline, version ")
