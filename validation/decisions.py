@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -40,18 +41,18 @@ class Ranks:
 
 def ranks(pairs: pd.DataFrame) -> Ranks:
     """Spearman and Kendall tau-b within (layer, N, dtype, kernel) across sparsities (model.md 8.4)."""
-    from scipy import stats
-
+    every_predicted, every_measured = _speedups(pairs)
     spearman, kendall, small, constant = [], [], 0, 0
-    for _, group in _strata(pairs):
-        predicted, measured = _speedups(group)
-        if len(group) < MINIMUM:
+    for positions in _positions(pairs):
+        predicted, measured = every_predicted[positions], every_measured[positions]
+        if len(positions) < MINIMUM:
             small += 1
         elif _constant(predicted) or _constant(measured):
             constant += 1
         else:
-            spearman.append(float(stats.spearmanr(predicted.tolist(), measured.tolist()).statistic))
-            kendall.append(float(stats.kendalltau(predicted.tolist(), measured.tolist()).statistic))
+            rho, tau = _correlations(tuple(predicted.tolist()), tuple(measured.tolist()))
+            spearman.append(rho)
+            kendall.append(tau)
     return Ranks(len(spearman), small, constant, *_middle(spearman), *_middle(kendall))
 
 
@@ -93,9 +94,11 @@ def break_even(pairs: pd.DataFrame) -> pd.DataFrame:
     the sparsities of the stratum. ``error`` = measured - predicted.
     """
     rows = []
-    for key, group in _strata(pairs):
+    for positions in _positions(pairs):
+        group = pairs.iloc[positions]
         if group["sparsity"].nunique() < 2:
             continue
+        key = group.iloc[0][list(STRATUM)].tolist()
         ordered = group.sort_values("sparsity", kind="stable")
         s = ordered["sparsity"].to_numpy(np.float64)
         predicted, measured = (_crossing(s, np.log(v)) for v in _speedups(ordered))
@@ -117,8 +120,23 @@ def _middle(values: list[float]) -> tuple[float, float]:
     return (float(np.mean(values)), float(np.median(values))) if values else (NAN, NAN)
 
 
-def _strata(pairs: pd.DataFrame) -> list[tuple[tuple[object, ...], pd.DataFrame]]:
-    return [(tuple(key), group) for key, group in pairs.groupby(list(STRATUM), sort=False, dropna=False)]
+@lru_cache(maxsize=8192)  # a summary asks for the same stratum once per table row it belongs to
+def _correlations(predicted: tuple[float, ...], measured: tuple[float, ...]) -> tuple[float, float]:
+    """Spearman's rho and Kendall's tau-b."""
+    from scipy import stats
+
+    return (
+        float(stats.spearmanr(predicted, measured).statistic),
+        float(stats.kendalltau(predicted, measured).statistic),
+    )
+
+
+def _positions(pairs: pd.DataFrame) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Row positions of each stratum, in order of appearance."""
+    codes = pairs.groupby(list(STRATUM), sort=False, dropna=False).ngroup().to_numpy(np.int64)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes)) if len(codes) else np.zeros(0, np.int64)
+    return [part for part in np.split(order, ends[:-1]) if len(part)]
 
 
 def _speedups(pairs: pd.DataFrame) -> tuple[FloatArray, FloatArray]:

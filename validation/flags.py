@@ -22,7 +22,7 @@ _SIDES = ("sparse", "dense")
 
 
 def add_flags(pairs: pd.DataFrame, preset: str, floor_ns: float | None) -> pd.DataFrame:
-    """Add ``violation`` (and ``violation_<side>``), ``above_one``, ``above_one_cause``, ``below_floor`` and ``faster``."""
+    """Add ``violation`` and ``violation_<side>``, ``above_one`` and its cause, ``below_floor`` and ``faster``."""
     out = pairs.copy()
     hot = (out["regime_l2"] == "hot").to_numpy()
     beaten = {side: beats(out, side, "bound") for side in _SIDES}

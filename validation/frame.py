@@ -41,7 +41,7 @@ def normalise(records: pd.DataFrame) -> pd.DataFrame:
         elif kind == "int":
             out[field.name] = pd.to_numeric(out[field.name], errors="coerce").fillna(0).astype(np.int64)
         elif kind == "bool":
-            out[field.name] = out[field.name].fillna(False).astype(bool)
+            out[field.name] = np.array([not pd.isna(v) and bool(v) for v in out[field.name]], dtype=bool)
         else:
             text = out[field.name].astype(object)
             out[field.name] = text.where(text.notna(), "").astype(str).astype(object)
