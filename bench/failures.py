@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement
+from sparsity_roofline.kernels._cuda.errors import VendorUnsupported
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.record import Status
 
@@ -33,7 +34,7 @@ def status_of(error: BaseException) -> tuple[Status, str]:
     text = first_line(error)
     if isinstance(error, WrongResult):
         return "incorrect", text
-    if isinstance(error, Unsupported):
+    if isinstance(error, (Unsupported, VendorUnsupported)):
         return "unsupported", text
     if isinstance(error, (InvalidMeasurement, NoTimer)):
         return "invalid_environment", text

@@ -14,6 +14,7 @@ from sparsity_roofline.bench import inputs, memory, rows
 from sparsity_roofline.bench.failures import is_out_of_memory, status_of
 from sparsity_roofline.bench.measure import Bench, Recent
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Samples, Stopping
+from sparsity_roofline.kernels._cuda.errors import VendorUnsupported
 from sparsity_roofline.kernels.protocol import YES, BaseKernel, Support, no_step
 from sparsity_roofline.model.case import Case
 from sparsity_roofline.model.ceilings import Ceilings
@@ -237,6 +238,7 @@ def test_status_of() -> None:
     assert status_of(RuntimeError("CUDA out of memory. Tried"))[0] == "out_of_memory"
     assert status_of(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"))[0] == "out_of_memory"
     assert status_of(type("OutOfMemoryError", (Exception,), {})("x")) == ("out_of_memory", "x")
+    assert status_of(VendorUnsupported("cuSPARSE: NOT_SUPPORTED", "NOT_SUPPORTED"))[0] == "unsupported"
     assert status_of(MemoryError()) == ("out_of_memory", "the allocation failed")
     assert status_of(type("OutOfResources", (Exception,), {})("shared memory"))[0] == "error"
     assert status_of(UserError("bad file: line 3")) == ("error", "bad file: line 3")
