@@ -6,6 +6,7 @@ import lzma
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -64,9 +65,11 @@ def read_npy(path: Path) -> Csr:
     """
     shape, _ = npy_header(path)
     try:
-        return csr_from_dense(path, np.load(path, allow_pickle=False))
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            dense = _array(file)
+    except _BROKEN as error:
         raise Malformed(path, f"{error} (shape {shape})") from None
+    return csr_from_dense(path, dense)
 
 
 def npy_header(path: Path) -> Header:
@@ -220,19 +223,28 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> npt.NDArray[Any]
     _member_header(archive, path, name)
     try:
         with archive.open(f"{name}.npy") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            return _array(file)
     except _BROKEN as error:
         raise Malformed(path, f"{name!r} cannot be read: {error}") from None
+
+
+def _array(file: IO[bytes]) -> npt.NDArray[Any]:
+    """The array of .npy content, never by a pickle."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _header(file: IO[bytes], where: str | Path, size: int) -> Header:
     """Shape and type of .npy content of ``size`` bytes."""
     try:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, kind = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, kind = np.lib.format.read_array_header_2_0(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2 spellings, which are read all the same
+            if version == (1, 0):
+                shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            else:
+                shape, _, kind = np.lib.format.read_array_header_2_0(file)
     except _BROKEN as error:
         raise Malformed(where, f"not a .npy array: {error}") from None
     if kind.hasobject:

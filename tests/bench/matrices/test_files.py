@@ -141,3 +141,31 @@ def test_a_folder_of_files(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no matrices below it"):
         open_collection(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("suffix", [".smtx", ".mtx", ".npz", ".npy", ".safetensors", ".pt"])
+def test_damaged_bytes_end_in_one_line_or_in_a_matrix(tmp_path: Path, suffix: str) -> None:
+    matrix = synthetic((12, 18), "unstructured", 0.6)
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".npy":
+        np.save(path, matrix.to_dense())
+    elif suffix == ".pt":
+        torch = pytest.importorskip("torch")
+        torch.save({"weight": torch.from_numpy(matrix.to_dense())}, path)
+    else:
+        write_matrix(matrix, path)
+    data, random, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(60):
+        broken = bytearray(data)
+        for _ in range(random.integers(1, 4)):
+            broken[random.integers(len(broken))] = random.integers(256)
+        path.write_bytes(broken)
+        try:
+            found = read_matrix(path)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert str(path) in str(error)
+        else:
+            assert found.nnz == found.indptr[-1] == len(found.values)
+    assert refused

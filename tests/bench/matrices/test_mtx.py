@@ -55,6 +55,17 @@ def test_dense_array_by_columns(tmp_path: Path) -> None:
     assert read(tmp_path, text).tolist() == [[1, 2], [2, 3]]
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_lines_are_checked_over_the_seams_of_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr("sparsity_roofline.bench.matrices.mtx._CHUNK", chunk)
+    assert read(tmp_path, GENERAL).shape == (2, 3)
+    assert read(tmp_path, GENERAL.replace("2 3 1e-3\n", "\n  2\t3 1e-3\r\n\n")).shape == (2, 3)
+    with pytest.raises(UserError, match=r"m\.mtx:7: 2 words"):
+        read(tmp_path, GENERAL.replace("2 3 1e-3", "2 3"))
+
+
 def test_empty(tmp_path: Path) -> None:
     assert read(tmp_path, "%%MatrixMarket matrix coordinate real general\n3 4 0\n").shape == (3, 4)
 
@@ -81,15 +92,28 @@ REAL = "%%MatrixMarket matrix coordinate real general\n"
         (REAL + "2000000000 2 1\n1 1 1\n", "m.mtx:2: the header says 2000000000 rows"),
         (REAL + "20000 20000 300000000\n1 1 1\n", "m.mtx:2: truncated"),
         ("%%MatrixMarket matrix array real general\n30000 30000\n1\n", "m.mtx:2: truncated"),
-        (REAL + "2 2 3\n1 1 1.123456789\n1 2 2.123456789\n", "Truncated"),
-        (REAL + "2 2 1\n1 1 1\n2 2 2\n", "Too many lines"),
-        (REAL + "2 2 1\n3 1 1\n", "m.mtx:3: "),
-        (REAL + "2 2 1\n0 1 1\n", "m.mtx:3: "),
-        (REAL + "2 2 1\n-1 1 1\n", "m.mtx:3: "),
-        (REAL + "2 2 1\na 1 1\n", "m.mtx:3: "),
-        (REAL + "2 2 1\n1 1 x\n", "m.mtx:3: "),
+        (REAL + "2 2 3\n1 1 1.123456789\n1 2 2.123456789\n", "m.mtx:2: 2 entries, but the size line says 3"),
+        (REAL + "2 2 1\n1 1 1\n2 2 2\n", "m.mtx:2: 2 entries, but the size line says 1"),
+        (REAL + "2 2 1\n1 1 1\0\n", "m.mtx:3: byte 0x00 is no text"),
+        (REAL + "2 2 2\n1 1 1\n\n2 2 1\xe9\n", "m.mtx:5: byte 0xc3 is no text"),
+        (REAL + "2 2 1\n1 1 1 5\n", "m.mtx:3: 4 words, where an entry has 3"),
+        (REAL + "2 2 2\n1 1 1.0\n1 2\n", "m.mtx:4: 2 words, where an entry has 3"),
+        (REAL + "2 2 1\n% late\n1 1 1\n", "m.mtx:3: 2 words"),
+        (REAL + "2 2 1\n1 1 " + "1" * 100000 + " 1\n", "m.mtx:3: "),
+        ("%%MatrixMarket matrix coordinate pattern general\n2 2 1\n1 1 1\n", "m.mtx:3: 3 words, where an entry has 2"),
+        ("%%MatrixMarket matrix array real general\n2 1\n1 2\n3\n", "m.mtx:3: 2 words, where an entry has 1"),
+        (REAL + "2 2 1\n3 1 1\n", "m.mtx:3: index 3 is outside 1..2"),
+        (REAL + "2 2 1\n\n0 1 1\n", "m.mtx:4: index 0 is outside 1..2"),
+        (REAL + "2 2 1\n1 -1 1\n", "m.mtx:3: index -1 is outside 1..2"),
+        (REAL + "2 2 1\na 1 1\n", "m.mtx:3: 'a' is not a whole number"),
+        (REAL + "2 2 1\n1.5 1 1\n", "m.mtx:3: '1.5' is not a whole number"),
+        (REAL + "2 2 1\n99999999999999999999 1 1\n", "m.mtx:3: '99999999999999999999' is not a whole number"),
+        (REAL + "2 2 2\n2 2 1.5\n1 1 1.5x\n", "m.mtx:4: '1.5x' is not a number"),
+        (REAL + "2 2 2\n2 2 1.5\n1 1 1.5p", "m.mtx:4: '1.5p' is not a number"),
+        (REAL + '2 2 1\n1 1 "1.5"\n', "is not a number"),
         (REAL + "2 2 2\n1 1 1\n1 1 2\n", "row 0, column 0 (from 0) occurs twice"),
-        (REAL + "2 2 1\n1 1 nan\n", "not a finite float32"),
+        (REAL + "2 2 1\n1 1 nan\n", "m.mtx:3: 'nan' is not a number"),
+        (REAL + "2 2 1\n1 1 inf\n", "inf"),
         (REAL + "2 2 1\n1 1 1e60\n", "not a finite float32"),
         ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 2 1\n2 1 1\n", "occurs twice"),
     ],
