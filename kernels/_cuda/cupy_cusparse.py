@@ -32,7 +32,11 @@ class CupyCusparse:
             self._api.destroy(handle)
 
     def set_stream(self, handle: int, stream: int) -> None:
-        self._stream = self._cupy.cuda.ExternalStream(stream)
+        streams = self._cupy.cuda
+        if hasattr(streams.Stream, "from_external"):  # CuPy 14; ExternalStream is deprecated there
+            self._stream = streams.Stream.from_external(_Foreign(stream))
+        else:
+            self._stream = streams.ExternalStream(stream)
 
     def sp_mm_buffer_size(self, *args: int) -> int:
         """As ``cusparseSpMM_bufferSize``: handle, opA, opB, alpha, A, B, beta, C, compute type, algorithm."""
@@ -43,3 +47,13 @@ class CupyCusparse:
         """As ``cusparseSpMM``: the arguments of ``sp_mm_buffer_size`` and the workspace."""
         with self._stream:
             self._api.spMM(*args)
+
+
+class _Foreign:
+    """A stream of another library, as the CUDA stream protocol hands it over."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._pointer

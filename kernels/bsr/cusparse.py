@@ -16,7 +16,7 @@ from sparsity_roofline.model.matrix import Matrix
 class BsrCusparse(BaseKernel):
     """``cusparseSpMM`` with a BSR weight: blocks in row order, elements of a block row-major, X and Y row-major.
 
-    Block sizes beyond the square ones measured (32 to 128) are left to cuSPARSE to accept or refuse.
+    Square blocks only: cuSPARSE 12.6.3 refuses to create others (INVALID_VALUE, seen on an H100).
     """
 
     name = "bsr.cusparse"
@@ -40,6 +40,8 @@ class BsrCusparse(BaseKernel):
         r, c = case.block_rows, case.block_cols
         if min(r, c) < 1 or case.M % r or case.K % c:
             return Support(f"M and K must be multiples of the block: {case.M} x {case.K} in blocks of {r} x {c}")
+        if r != c:
+            return Support(f"cuSPARSE creates square blocks only, not {r} x {c}")
         if case.stored_blocks > INT32_MAX or max(case.M, case.K, case.N) > INT32_MAX:
             return Support("blocks, M, K or N exceed 2^31 - 1, and indices are int32")
         return YES

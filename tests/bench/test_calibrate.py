@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -130,8 +131,30 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_tells_each_step() -> None:
     lines: list[str] = []
     calibrate("cpu", timer=FakeTimer(), progress=lines.append)
-    assert len(lines) == 1 + len(module.DTYPES["cpu"])
-    assert lines[0].endswith("memory")
+    assert len(lines) == module.ROUNDS["cpu"] * (1 + len(module.DTYPES["cpu"]))
+    assert lines[0].endswith("memory (round 1 of 2)")
+
+
+class Disturbed(FakeTimer):
+    """Ten times slower for its first ``lost`` figures, as beside another process."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.lost = lost
+
+    def measure(self, *args: Any, **more: Any) -> Samples:
+        samples = super().measure(*args, **more)
+        if len(self.regimes) <= self.lost:
+            samples.busy_ns = [10 * ns for ns in samples.busy_ns]
+        return samples
+
+
+def test_a_round_lost_to_another_process_costs_nothing() -> None:
+    quiet = Disturbed(0)
+    clean = calibrate("cpu", timer=quiet, keep=False)
+    again = calibrate("cpu", timer=Disturbed(len(quiet.regimes) // 2), keep=False)
+    assert again.peaks == clean.peaks
+    assert again.dram_bandwidth == clean.dram_bandwidth
 
 
 def test_a_busy_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -383,6 +383,7 @@ def test_supports_says_why_not() -> None:
         assert reason(BSR[0], **block) == ""
         assert "multiples of the block" in reason(BSR[0], **{**block, "block_rows": 4})
         assert "multiples of the block" in reason(BSR[0], **{**block, "block_cols": 3})
+        assert "square blocks only" in reason(BSR[0], **{**block, "block_cols": 1})
     with faked((12, 7, 20)):
         assert reason(CSR[0], N=1_048_561) == ""
 

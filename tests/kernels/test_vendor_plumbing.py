@@ -245,11 +245,12 @@ def test_cupy_version_number_is_taken_apart(machine: Machine) -> None:
     assert found.version == (12, 7, 20)
 
 
-def test_cupy_enqueues_on_the_stream_it_was_given() -> None:
+@pytest.mark.parametrize("modern", [True, False], ids=["from_external", "ExternalStream"])
+def test_cupy_enqueues_on_the_stream_it_was_given(modern: bool) -> None:
     current: list[int] = [0]
     seen: list[tuple[str, int, tuple[int, ...]]] = []
 
-    class ExternalStream:
+    class Stream:
         def __init__(self, address: int) -> None:
             self.address = address
 
@@ -259,10 +260,18 @@ def test_cupy_enqueues_on_the_stream_it_was_given() -> None:
         def __exit__(self, *exc: object) -> None:
             current.pop()
 
+    class Modern(Stream):
+        @classmethod
+        def from_external(cls, other: Any) -> Stream:
+            version, address = other.__cuda_stream__()
+            assert version == 0
+            return cls(address)
+
     low = cupy_modules()["cupy_backends.cuda.libs.cusparse"]
     low.spMM_bufferSize = lambda *args: seen.append(("size", current[-1], args)) or 64
     low.spMM = lambda *args: seen.append(("spMM", current[-1], args))
-    api = CupyCusparse(SimpleNamespace(cuda=SimpleNamespace(ExternalStream=ExternalStream)), low)
+    old = SimpleNamespace(Stream=object, ExternalStream=Stream)
+    api = CupyCusparse(SimpleNamespace(cuda=SimpleNamespace(Stream=Modern) if modern else old), low)
     api.set_stream(5, 77)
     assert api.sp_mm_buffer_size(5, 0) == 64
     api.sp_mm(5, 0, 1)
