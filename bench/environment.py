@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from sparsity_roofline import __version__
 from sparsity_roofline.bench.timing import flush, nvml
 from sparsity_roofline.model.errors import UserError
 
@@ -27,7 +28,7 @@ VOLATILE = "state"
 """The one section of the environment that changes while a run goes on; it has no part in the hash."""
 
 PACKAGES = (
-    "sparsity-roofline", "torch", "triton", "numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python",
+    "torch", "triton", "numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python",
     "nvidia-ml-py", "nvidia-cusparselt-cu12", "nvidia-cusparselt-cu13", "nvidia-cuda-cupti", "nvidia-cublas",
     "nvidia-cusparse",
 )  # fmt: skip
@@ -202,7 +203,7 @@ def host() -> Json:
         "memory_bytes": _memory(),
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "system": platform.system(),
-        "kernel_release": platform.release(),
+        "kernel_release": platform.release().partition("-")[0],  # what follows names a build, at times a site
     }
 
 
@@ -259,6 +260,7 @@ def software() -> Json:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "no_library"
+    versions["sparsity-roofline"] = __version__
     versions["torch_cuda"] = _torch_cuda()
     versions["libraries"] = cuda_libraries()
     return versions
@@ -283,7 +285,13 @@ def cuda_libraries() -> Json | str:
 
 
 def source(root: Path | None = None) -> Json:
-    """Commit and dirty flag of the checkout this package runs from; not_supported for an installed package."""
+    """Commit and dirty flag of the checkout this package runs from; not_supported for an installed package.
+
+    A copy of a checkout without its history says its commit in the variable ``SPARSITY_ROOFLINE_COMMIT``.
+    """
+    told = os.environ.get("SPARSITY_ROOFLINE_COMMIT")
+    if told and root is None:
+        return {"commit": told, "dirty": "not_supported"}
     root = Path(__file__).resolve().parents[1] if root is None else root
     if not (root / ".git").exists():
         return {"commit": "not_supported", "dirty": "not_supported"}

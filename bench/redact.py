@@ -20,7 +20,9 @@ def _names() -> re.Pattern[str] | None:
         found.add(getpass.getuser())
     except (OSError, KeyError):  # a container's user without an entry in the user database
         found.add(os.environ.get("LOGNAME", ""))
-    words = [re.escape(w) for w in found if len(w) >= 4 and w not in ("root", "user", "localhost")]
+    # The longest first: of a host's full name and its first label, the full one has to be tried before.
+    found = {w for w in found if len(w) >= 4 and w not in ("root", "user", "localhost")}
+    words = [re.escape(w) for w in sorted(found, key=len, reverse=True)]
     return re.compile(r"(?<!\w)(?:" + "|".join(words) + r")(?!\w)") if words else None
 
 
