@@ -33,7 +33,8 @@ class Pruned:
     A layer is a (network, layer) of the base collection, however many methods and sparsities that has of it. Where
     the base holds real weights they are pruned; where it holds patterns without values, a seeded weight of the
     layer's shape is, and the result is labelled synthetic. Layers that the base lists but does not have are left
-    out. A matrix is called ``<layer>@<pattern>@<sparsity>``.
+    out, and so is a target that would keep nothing of a layer (one block of nine at sparsity .95): an empty weight
+    says nothing about a pattern. A matrix is called ``<layer>@<pattern>@<sparsity>``.
     """
 
     def __init__(self, base: Base, patterns: Sequence[str], sparsities: Sequence[float], seed: int) -> None:
@@ -67,6 +68,8 @@ class Pruned:
                 )
             for pattern in parsed:
                 for target in _targets(pattern, info, sparsities):
+                    if target < 1.0 and not implied_nnz((info.rows, info.cols), pattern, target):
+                        continue
                     name = layer if pattern.kind == "dense" else f"{layer}@{pattern}@{target:g}"
                     self._recipes.setdefault(name, (first, layer, pattern, target))
 

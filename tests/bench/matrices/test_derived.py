@@ -64,15 +64,15 @@ def test_another_process_builds_the_same_from_the_uri() -> None:
 
 
 def test_layers_of_patterns_are_seeded_and_labelled(dlmc_folder: Path) -> None:
-    collection = open_collection(f"dlmc:{dlmc_folder}", prune=["block4x4", "2:4"], seed=1)
+    collection = open_collection(f"dlmc:{dlmc_folder}", prune=["block2x2", "2:4"], seed=1)
     infos = {info.name: info for info in collection.infos()}
     ffn = "transformer/body_encoder_layer_0_ffn_conv1"
     assert set(infos) == {
-        "rn50/initial_conv@block4x4@0.5",
-        "rn50/initial_conv@block4x4@0.9",
-        "rn50/final_dense@block4x4@0.9",  # at 0.5 the copy does not have it
-        f"{ffn}@block4x4@0.9",
-        f"{ffn}@block4x4@0.98",  # one layer, although two methods name it differently
+        "rn50/initial_conv@block2x2@0.5",
+        "rn50/initial_conv@block2x2@0.9",
+        "rn50/final_dense@block2x2@0.9",  # at 0.5 the copy does not have it
+        f"{ffn}@block2x2@0.9",
+        f"{ffn}@block2x2@0.98",  # one layer, although two methods name it differently
         "rn50/initial_conv@2:4@0.5",
         "rn50/final_dense@2:4@0.5",
         f"{ffn}@2:4@0.5",
@@ -108,3 +108,10 @@ def test_refuses() -> None:
 def test_sparsities_without_patterns_are_refused(dlmc_folder: Path) -> None:
     with pytest.raises(UserError, match="name the patterns too"):
         open_collection(str(dlmc_folder), sparsities=[0.5])
+
+
+def test_a_target_that_keeps_nothing_is_left_out() -> None:
+    """64 x 147 in blocks of 64 is one by three: at sparsity .9 not one block stays, at .5 two (of three, rounded)."""
+    names = {info.name for info in open_collection("builtin", prune=["block64"], sparsities=[0.5, 0.9]).infos()}
+    assert "resnet50/initial_conv@block64x64@0.5" in names
+    assert "resnet50/initial_conv@block64x64@0.9" not in names
