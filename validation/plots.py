@@ -26,6 +26,36 @@ _ROOF_LINES: dict[str, dict[str, Any]] = {
     "measured": {"color": "#666666", "linewidth": 1.0, "linestyle": (0, (4, 2)), "zorder": 2},
 }
 
+MANY = 1500
+"""Points beyond which an SVG holds them as an image: thousands of vector marks make a file of megabytes that draws
+slowly. Axes, text and lines stay vectors."""
+
+
+def _crowded_parity(pairs: pd.DataFrame, colour_by: str) -> Figure:
+    """Measured against predicted speedup, one panel per format and dtype; pairs below the launch floor are left out."""
+    words = {"kernel": "kernel", "bounds": "bound: dense > sparse"}
+    below = pairs["below_floor"].astype(bool)
+    kept = pairs[~below] if (~below).any() else pairs
+    facets = [(form, dtype, part) for (form, dtype), part in kept.groupby(["format", "dtype"], sort=True)]
+    columns = kept["format"].nunique()
+    rows = -(-len(facets) // columns)
+    fig = style.figure(3.4 * columns + 1.6, 3.7 * rows + 0.4)
+    shade = style.colours(kept[colour_by].astype(str))
+    panels = fig.subplots(rows, columns, squeeze=False)
+    order = sorted(facets, key=lambda facet: (facet[1], facet[0]))
+    for ax in panels.flat[len(order) :]:
+        ax.set_axis_off()
+    for ax, (form, dtype, part) in zip(panels.flat, order, strict=False):
+        _scatter(ax, part, "predicted_speedup", "measured_speedup", shade, colour_by, size=13, alpha=0.6)
+        _speedup_axes(ax, kept)
+        ax.set_title(f"{form}, {dtype}: {len(part)} pairs", fontsize=9.5)
+        ax.label_outer()
+    _legend(fig, kept, shade, colour_by, words.get(colour_by, colour_by))
+    left = f"; {len(pairs) - len(kept)} pairs below the launch floor not drawn" if len(kept) < len(pairs) else ""
+    title = _title(pairs, f"Predicted and measured speedup over dense{left}")
+    fig.suptitle(title, fontsize=10.5, x=0.01, ha="left")
+    return fig
+
 
 def parity_plot(pairs: pd.DataFrame, *, colour_by: str = "kernel") -> Figure:
     """Measured against predicted speedup with y = x and 2x lines, and beside it parity against the size of the case.
@@ -35,15 +65,18 @@ def parity_plot(pairs: pd.DataFrame, *, colour_by: str = "kernel") -> Figure:
         colour_by: ``kernel`` or ``bounds`` (dense > sparse bound).
     """
     with style.look():
+        table = pairs.assign(bounds=pairs["bound_dense"] + " > " + pairs["bound_sparse"])
+        if len(table) > MANY:
+            return _crowded_parity(table, colour_by)
         fig = style.figure(10.4, 4.9)
         left, right = fig.subplots(1, 2, width_ratios=(1.0, 1.0))
         if pairs.empty:
             return _nothing(fig, [left, right], "no pair of a sparse and a dense time")
-        table = pairs.assign(bounds=pairs["bound_dense"] + " > " + pairs["bound_sparse"])
         shade = style.colours(table[colour_by].astype(str))
         _scatter(left, table, "predicted_speedup", "measured_speedup", shade, colour_by)
         left.vlines(table["predicted_speedup"], table["measured_speedup_low"], table["measured_speedup_high"],
-                    colors=[shade[str(v)] for v in table[colour_by]], linewidths=0.7, alpha=0.6, zorder=3)  # fmt: skip
+                    colors=[shade[str(v)] for v in table[colour_by]], linewidths=0.7, alpha=0.6, zorder=3,
+                    rasterized=len(table) > MANY)  # fmt: skip
         _speedup_axes(left, table)
         size = table.assign(gflop=2.0 * table["M"] * table["K"] * table["N"] / 1e9)
         _scatter(right, size, "gflop", "parity", shade, colour_by)
@@ -136,7 +169,7 @@ def _scatter(
             part = group[below[group.index] == hollow]
             ax.scatter(part[x], part[y], s=size, marker=marker, linewidths=0.8 if hollow else 0.4, zorder=4,
                        alpha=alpha, facecolors="none" if hollow else colour,
-                       edgecolors=colour if hollow else "white")  # fmt: skip
+                       edgecolors=colour if hollow else "white", rasterized=len(rows) > MANY)  # fmt: skip
     if ring in rows:
         bad = rows[rows[ring].astype(bool)]
         ax.scatter(bad[x], bad[y], s=size * 2.6, marker="o", facecolors="none", edgecolors="#C00000", linewidths=0.9,

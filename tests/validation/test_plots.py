@@ -81,6 +81,21 @@ def test_more_kernels_than_colours_still_draw() -> None:
     assert len(made.legends[0].get_texts()) == 18
 
 
+def test_a_crowd_is_split_by_format_and_dtype(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Beyond ``MANY`` pairs: a panel each, marks as an image in the SVG, and what lies below the floor left out."""
+    monkeypatch.setattr(plots, "MANY", 3)
+    crowd = PAIRS.assign(below_floor=[i % 4 == 0 for i in range(len(PAIRS))])
+    fig = plots.parity_plot(crowd)
+    kept = crowd[~crowd["below_floor"]]
+    titles = {ax.get_title() for ax in fig.axes}
+    for (form, dtype), part in kept.groupby(["format", "dtype"]):
+        assert f"{form}, {dtype}: {len(part)} pairs" in titles
+    assert f"{crowd['below_floor'].sum()} pairs below the launch floor not drawn" in fig.get_suptitle()
+    first, second = (style.save(plots.parity_plot(crowd), tmp_path / f"{i}.svg").read_bytes() for i in range(2))
+    assert first == second
+    assert b"<image" in first
+
+
 def test_one_pair_draws() -> None:
     pairs = join(frame(record("dense"), record("csr")))
     for made in (plots.parity_plot(pairs), plots.fraction_plot(pairs)):
