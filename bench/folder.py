@@ -149,9 +149,13 @@ class RunFolder:
                 while view:
                     view = view[os.write(self._fd, view) :]
                 os.fsync(self._fd)
-            except BaseException:  # an interrupt, too, must not leave half a line
-                os.ftruncate(self._fd, self._size)
-                os.lseek(self._fd, self._size, os.SEEK_SET)
+            except BaseException as error:  # an interrupt, too, must not leave half a line
+                if view or isinstance(error, OSError):
+                    os.ftruncate(self._fd, self._size)
+                    os.lseek(self._fd, self._size, os.SEEK_SET)
+                else:  # interrupted while waiting for the disk: the line is whole, and the case was finished
+                    self._size += len(line)
+                    self.records.append(data)
                 raise
         self._size += len(line)
         self.records.append(data)

@@ -208,3 +208,27 @@ def test_redact_argv_and_names(monkeypatch) -> None:
         assert redact("mariecurie on gpubox17.lab, gpubox17x") == "(hidden) on (hidden), gpubox17x"
     finally:
         module._names.cache_clear()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "full")], ids=["interrupt", "full disk"])
+def test_a_write_cut_short(tmp_path: Path, make_record, monkeypatch, error: BaseException) -> None:
+    """An interrupt while the disk is waited for keeps the finished case; a failing disk what was there before."""
+    case = Case("c", "m", 4, 4, 1, "unstructured", "csr", "fp32", nnz=3)
+    first, second, third = (make_record(case, f"csr.{name}") for name in "abc")
+    with RunFolder.open(tmp_path / "run", {"plan": "p"}) as folder:
+        folder.append(first)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", _raise(error))
+            with pytest.raises((KeyboardInterrupt, UserError)):
+                folder.append(second)
+        kept = len(read_records(tmp_path / "run" / "records.jsonl"))
+        assert kept == len(folder.records) == (2 if isinstance(error, KeyboardInterrupt) else 1)
+        folder.append(third)
+        assert len(read_records(tmp_path / "run" / "records.jsonl")) == kept + 1
+
+
+def _raise(error: BaseException):
+    def fail(fd: int) -> None:
+        raise error
+
+    return fail
