@@ -1,13 +1,14 @@
 """Reading a GPU's state through NVML: every probe gives a value or says why not; none raises, none sets anything.
+(Setting clocks is the business of ``clocks`` alone.)
 
 A CUDA device is found by its UUID: under ``CUDA_VISIBLE_DEVICES`` CUDA's device 0 need not be NVML's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Why = Literal["not_supported", "no_permission", "no_library"]
 WHYS: tuple[Why, ...] = ("not_supported", "no_permission", "no_library")
@@ -70,3 +71,35 @@ def sm_clock_mhz(device_handle: Any, *, library: Any | None = None) -> float | N
         return None
     clock = probe(lambda n: n.nvmlDeviceGetClockInfo(device_handle, n.NVML_CLOCK_SM), library=library)
     return float(clock) if known(clock) else None
+
+
+def field_values(device_handle: Any, ids: Sequence[int], *, library: Any | None = None) -> dict[int, int | float | Why]:
+    """Values of NVML fields by id, all from one call; each has its own answer."""
+    if not known(device_handle):
+        return dict.fromkeys(ids, device_handle)
+    found = probe(lambda n: [_field(n, v) for v in n.nvmlDeviceGetFieldValues(device_handle, list(ids))],
+                  library=library)  # fmt: skip
+    return dict(zip(ids, found, strict=True)) if known(found) else dict.fromkeys(ids, found)
+
+
+_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by NVML's number of the value's type
+
+
+def _field(library: Any, answer: Any) -> int | float | Why:
+    if answer.nvmlReturn != 0:
+        denied = getattr(library, "NVML_ERROR_NO_PERMISSION", 4)
+        return "no_permission" if answer.nvmlReturn == denied else "not_supported"
+    if not 0 <= answer.valueType < len(_MEMBERS):
+        return "not_supported"
+    value: int | float = getattr(answer.value, _MEMBERS[answer.valueType])
+    return value
+
+
+def compute_pids(device_handle: Any, *, library: Any | None = None) -> frozenset[int] | Why:
+    """Process ids, as NVML numbers them, of every process with a compute context on the device."""
+    if not known(device_handle):
+        return cast(Why, device_handle)
+    found: frozenset[int] | Why = probe(
+        lambda n: frozenset(int(p.pid) for p in n.nvmlDeviceGetComputeRunningProcesses(device_handle)), library=library
+    )
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from sparsity_roofline.kernels.protocol import Support
 
 L2State = Literal["cold-clean", "cold-dirty", "hot"]
 Clocks = Literal["as-found", "fixed", "sustained"]
-StopReason = Literal["precise", "samples", "time"]
+StopReason = Literal["precise", "settled", "samples", "time"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Regime:
 
 @dataclass(frozen=True)
 class Stopping:
-    """When to stop sampling: the median's 95 % interval is narrow enough, or a cap is reached.
+    """When to stop sampling: the median's 95 % interval is narrow enough, the noise is known well enough that more
+    samples would say nothing new about it (``stopping.settled``), or a cap is reached.
 
     Attributes:
         half_width: relative half-width of the interval to reach.
@@ -56,6 +57,7 @@ class Samples:
         stop_reason: which clause of ``Stopping`` fired.
         host_ns: median host time of the call itself (enqueue only on a GPU), or None.
         sm_clock_mhz: clock held during the samples, or None if it could not be read.
+        clocks_mhz: every reading of the clock under load, in order, where the timer keeps them.
     """
 
     busy_ns: list[float]
@@ -65,6 +67,7 @@ class Samples:
     discarded: list[str] = field(default_factory=list)
     host_ns: float | None = None
     sm_clock_mhz: float | None = None
+    clocks_mhz: list[float] = field(default_factory=list)
 
 
 class InvalidMeasurement(Exception):
@@ -76,7 +79,7 @@ class Timer(Protocol):
     """Times calls of one function on one device.
 
     Attributes:
-        name: goes into the record: ``cupti-kineto`` (device) or ``monotonic`` (CPU).
+        name: goes into the record: ``cupti-kineto``, ``cuda-graph`` or ``cuda-events`` (GPU), ``monotonic`` (CPU).
     """
 
     name: str
@@ -89,4 +92,21 @@ class Timer(Protocol):
 
         Raises:
             InvalidMeasurement: the samples cannot be trusted.
+        """
+
+
+@runtime_checkable
+class RotatingTimer(Timer, Protocol):
+    """A timer that makes a call cold by going round several calls over distinct buffers, not by flushing."""
+
+    def measure_rotation(self, calls: Sequence[Callable[[], None]], regime: Regime, stopping: Stopping) -> Samples:
+        """Sample ``calls`` in turn; times are those of one call.
+
+        Args:
+            calls: the same work, each over buffers of its own. For a cold regime two at least, and between two uses of
+                one buffer the others must fill the cache at least twice: the caller vouches for that.
+
+        Raises:
+            InvalidMeasurement: the samples cannot be trusted, or the calls cannot be measured this way.
+            UserError: a regime that this timer cannot hold.
         """
