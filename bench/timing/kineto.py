@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from time import perf_counter, perf_counter_ns, sleep
+from time import perf_counter, sleep
 from typing import Any
 
-from sparsity_roofline.bench.timing import flush, nvml
+from sparsity_roofline.bench.timing import flush, gpu, nvml
 from sparsity_roofline.bench.timing.monotonic import require_clocks_as_found
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Samples, Stopping
 from sparsity_roofline.bench.timing.segments import Activity, LostRecords, Segment, segment
@@ -31,14 +31,9 @@ os.environ.setdefault("TEARDOWN_CUPTI", "0")
 LEAD_IN = 3  # flush passes ahead of the first sample: some versions lose a session's first records (pytorch#192021)
 # The same loss on a larger scale: on a retry the samples start this long after the session (s).
 PATIENCE = (0.0, 0.02, 0.1)
-SHORT_SPIN_NS = 2_000
 LONG_SPIN_NS = 1_000_000
-WARM_UP_CALLS = 5  # a block; the first call of all, which may compile, comes before
-WARM_UP_BLOCKS = 12
-WARM_UP_SECONDS = 0.1
-SETTLED = 0.02  # two blocks agree
+COUNTED_CALLS = 3
 SYNCHRONISATIONS = ("Context Sync", "Stream Sync", "Event Sync", "Stream Wait Event")
-CLOCKS_SETTLE_SECONDS = 3.0  # once a process: clocks of a GPU oscillate for about this long under load (cutlass#3366)
 
 
 class KinetoTimer:
@@ -50,18 +45,17 @@ class KinetoTimer:
 
     name = "cupti-kineto"
 
-    def __init__(self, settle_seconds: float = CLOCKS_SETTLE_SECONDS) -> None:
+    def __init__(self, settle_seconds: float = gpu.CLOCKS_SETTLE_SECONDS) -> None:
         self._settle_seconds = settle_seconds
         self._patience = _Patience()
 
     def available(self) -> Support:
         """CUDA, torch's profiler with CUPTI, and records that do arrive."""
-        try:
-            import torch
-        except ImportError:
-            return Support("torch is not installed: pip install torch (a CUDA build)")
-        if not torch.cuda.is_available():
-            return Support("no NVIDIA GPU: torch.cuda.is_available() is False")
+        support = gpu.cuda_here()
+        if not support:
+            return support
+        import torch
+
         if torch.profiler.ProfilerActivity.CUDA not in torch.profiler.supported_activities():
             return Support("this build of torch has no CUPTI: install a CUDA build of torch")
         try:
@@ -84,7 +78,7 @@ class KinetoTimer:
         import torch
 
         device = torch.cuda.current_device()
-        _settle_clocks(device, self._settle_seconds)
+        gpu.settle_clocks(device, self._settle_seconds)
         session = _Session(call, regime, device, self._patience)
         host_ns = session.warm_up()
         segments: list[Segment] = []
@@ -107,6 +101,15 @@ class KinetoTimer:
             host_ns=host_ns,
             sm_clock_mhz=statistics.median(session.clocks) if session.clocks else None,
         )
+
+
+def activities_of(call: Callable[[], None], device: int) -> int:
+    """Device activities of one call that has run before, hot; 0 if it runs nothing there.
+
+    Raises:
+        InvalidMeasurement: records are lost in every attempt, or their number varies.
+    """
+    return _Session(call, Regime("hot"), device).batch(COUNTED_CALLS)[0].activities
 
 
 def device_activities(events: Iterable[Any], device: int) -> list[Activity]:
@@ -157,30 +160,12 @@ class _Session:
         self.flush = flush.gpu_flush(self.regime.l2, self.device)
         self.names = _names(self.device)
         self.handle = nvml.handle(nvml.device_uuid(self.device))
-        self.spin_ns = SHORT_SPIN_NS
+        self.spin_ns = gpu.SHORT_SPIN_NS
 
     def warm_up(self) -> float:
         """Call until two blocks agree, within bounds; median time to enqueue one call, ns."""
-        import torch
-
-        began = perf_counter()
-        self.call()
-        torch.cuda.synchronize(self.device)
-        previous = float("inf")
-        enqueue: list[int] = []
-        for _ in range(WARM_UP_BLOCKS):
-            block = perf_counter()
-            for _ in range(WARM_UP_CALLS):
-                before = perf_counter_ns()
-                self.call()
-                enqueue.append(perf_counter_ns() - before)
-            torch.cuda.synchronize(self.device)
-            now = perf_counter()
-            if abs(now - block - previous) <= SETTLED * previous or now - began > WARM_UP_SECONDS:
-                break
-            previous = now - block
-        host_ns = float(statistics.median(enqueue))
-        self.spin_ns = int(min(max(1.25 * host_ns, SHORT_SPIN_NS), LONG_SPIN_NS))
+        host_ns = gpu.warm_up(self.call, self.device).host_ns
+        self.spin_ns = int(min(max(1.25 * host_ns, gpu.SHORT_SPIN_NS), LONG_SPIN_NS))
         return host_ns
 
     def batch(self, samples: int) -> list[Segment]:
@@ -207,8 +192,8 @@ class _Session:
             lead_in()
         if delay_s:
             sleep(delay_s)
-        spin = _cycles(self.spin_ns, self.device)
-        short = _cycles(SHORT_SPIN_NS, self.device)
+        spin = gpu.cycles(self.spin_ns, self.device)
+        short = gpu.cycles(gpu.SHORT_SPIN_NS, self.device)
         for _ in range(samples):
             self.flush()
             torch.cuda._sleep(spin)
@@ -217,13 +202,6 @@ class _Session:
         clock = nvml.sm_clock_mhz(self.handle)  # the queue is still full here: the clock is that of the samples
         if clock is not None:
             self.clocks.append(clock)
-
-
-def _cycles(ns: int, device: int) -> int:
-    import torch
-
-    khz = int(getattr(torch.cuda.get_device_properties(device), "clock_rate", 0)) or 1_500_000
-    return max(int(ns * khz / 1e6), 1)
 
 
 def _record(work: Callable[[], None], device: int) -> list[Activity]:
@@ -287,18 +265,3 @@ def _kernel_names(run: Callable[[], None], device: int) -> frozenset[str]:
             run()
 
     return frozenset(r.name for r in _record(work, device) if not r.name.startswith(("Memset", "Memcpy")))
-
-
-@cache
-def _settle_clocks(device: int, seconds: float) -> None:
-    """Keep the device busy once a process, so that the first measurement finds the clocks of the later ones."""
-    import torch
-
-    if seconds <= 0:
-        return
-    a = torch.randn(2048, 2048, device=f"cuda:{device}", dtype=torch.float16)
-    end = perf_counter() + seconds
-    while perf_counter() < end:
-        for _ in range(50):
-            torch.mm(a, a)
-        torch.cuda.synchronize(device)
