@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsity_roofline.bench.conditions import Conditions, split, watched
 from sparsity_roofline.bench.redact import redact
 from sparsity_roofline.bench.timing.protocol import Regime, Samples
 from sparsity_roofline.kernels.protocol import Device, Kernel
@@ -55,7 +58,7 @@ def blank(case: Case, kernel: Kernel | str, evidence: Evidence, status: Status =
         setattr(record, name, getattr(case, name))
     record.density = case.density
     record.stored_elements = case.stored_elements
-    record.recorded_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record.recorded_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     record.environment = evidence.environment
     record.device = evidence.device_name
     record.threads = evidence.threads
@@ -107,6 +110,46 @@ def add_check(record: Record, result: CheckResult) -> None:
     record.error_max = _finite(result.max)
     record.tolerance_rms = float(result.tolerance_rms)
     record.tolerance_max = float(result.tolerance_max)
+
+
+@contextmanager
+def conditions(record: Record, device: Device) -> Iterator[Conditions]:
+    """Watch the device and the host around the block, and write down what was seen whether or not the block succeeds.
+
+    The block leaves its samples in ``Conditions.samples``.
+
+    Raises:
+        InvalidMeasurement: the conditions leave too few of the samples.
+    """
+    seen = Conditions()
+    try:
+        with watched(device, seen):
+            yield seen
+    finally:
+        add_conditions(record, seen)
+    if seen.samples is not None:
+        try:
+            seen.judge(seen.samples)
+        finally:
+            record.discarded = len(seen.samples.discarded)
+
+
+def add_conditions(record: Record, seen: Conditions) -> None:
+    """Columns of the conditions; words for what could not be read go into ``unread``."""
+    values, words = split(seen.columns())
+    for name, value in values.items():
+        setattr(record, name, value)
+    record.unread = json.dumps(words, sort_keys=True) if words else ""
+
+
+def add_held(record: Record, case: Case, datasheet: Ceilings | None) -> None:
+    """The speed of light at the clock held, where a clock was read and the data sheet names the one of its peaks."""
+    from sparsity_roofline.model.held import sol_held
+
+    if datasheet is None or not record.sm_clock_mhz:
+        return
+    with suppress(UserError):  # no peak of this type in these ceilings
+        record.sol_paper_held_ns = sol_held(case, datasheet, record.sm_clock_mhz * 1e6)[0] * 1e9
 
 
 def add_samples(record: Record, samples: Samples, timer: str, regime: Regime) -> None:

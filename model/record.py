@@ -96,6 +96,32 @@ class Record:
     host_call_ns: float | None = None
     sm_clock_mhz: float | None = None  # held during the samples
     threads: int | None = None
+    # -- conditions around the samples; why a figure is missing stands in ``unread``
+    clock_state: str | None = None  # steady | drifting | throttled | unknown
+    watched_s: float | None = None  # from the reading before to the one after: the time that deltas cover
+    sm_clock_before_mhz: float | None = None
+    sm_clock_after_mhz: float | None = None
+    sm_clock_low_mhz: float | None = None  # lowest and highest reading under load
+    sm_clock_high_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    power_w: float | None = None  # after the samples; the driver's average over about a second
+    temperature_c: float | None = None  # after the samples
+    energy_mj: float | None = None  # delta; coarse for less than a second
+    throttle_reasons_before: int | None = None  # NVML's bitmask
+    throttle_reasons_after: int | None = None
+    throttle_power_ns: int | None = None  # deltas of NVML's violation counters, which advance in steps of about 0.1 s
+    throttle_thermal_ns: int | None = None
+    throttle_board_ns: int | None = None
+    throttle_reliability_ns: int | None = None
+    throttle_sw_thermal_ns: int | None = None
+    throttle_hw_thermal_ns: int | None = None
+    throttle_power_brake_ns: int | None = None
+    foreign_processes: int | None = None  # other compute processes on the GPU
+    cpu_affinity: str | None = None  # logical CPUs the measuring process may run on, as 0-3,8
+    cpu_governor: str | None = None
+    load_before: float | None = None  # one-minute load average
+    load_after: float | None = None
+    unread: str = ""  # JSON, column -> not_supported | no_permission | no_library
     # -- model
     device: str = ""  # name of the device in the ceilings
     ceilings_datasheet: str | None = None  # the GPU of hardware.csv, or None
@@ -118,6 +144,7 @@ class Record:
     bound_paper_measured: str | None = None
     bound_unit_measured: str | None = None
     bound_bound_measured: str | None = None
+    sol_paper_held_ns: float | None = None  # paper, data sheet, peaks at sm_clock_mhz instead of the printed clock
     # -- evidence
     environment: str = ""  # hash of environment.json
     raw_samples_ns: list[float] = field(default_factory=list, repr=False)  # kept beside, in samples.parquet

@@ -77,9 +77,10 @@ def field_values(device_handle: Any, ids: Sequence[int], *, library: Any | None 
     """Values of NVML fields by id, all from one call; each has its own answer."""
     if not known(device_handle):
         return dict.fromkeys(ids, device_handle)
-    found = probe(lambda n: [_field(n, v) for v in n.nvmlDeviceGetFieldValues(device_handle, list(ids))],
-                  library=library)  # fmt: skip
-    return dict(zip(ids, found, strict=True)) if known(found) else dict.fromkeys(ids, found)
+    found: list[int | float | Why] | Why = probe(
+        lambda n: [_field(n, v) for v in n.nvmlDeviceGetFieldValues(device_handle, list(ids))], library=library
+    )
+    return dict.fromkeys(ids, found) if isinstance(found, str) else dict(zip(ids, found, strict=True))
 
 
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by NVML's number of the value's type

@@ -73,8 +73,8 @@ def stop(values: Sequence[float], elapsed_s: float, stopping: Stopping) -> StopR
 def next_batch(values: Sequence[float], elapsed_s: float, stopping: Stopping) -> int:
     """Samples to take next, at least 1: what is likely to suffice, within every cap.
 
-    The interval narrows with the square root of the count. Asking for the likely rest at once (up to the settling window) keeps the number of
-    batches small for timers whose batches are costly to start.
+    The interval narrows with the square root of the count. Asking for the likely rest at once (up to the settling
+    window) keeps the number of batches small for timers whose batches are costly to start.
     """
     n = len(values)
     if n < stopping.minimum:
