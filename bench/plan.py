@@ -12,6 +12,8 @@ from sparsity_roofline.bench import estimate as _estimate
 from sparsity_roofline.bench.expand import Candidate, Source, dense_partner, expand
 from sparsity_roofline.bench.sampling import sample
 from sparsity_roofline.bench.suites.schema import Suite
+from sparsity_roofline.bench.timing import timer_name
+from sparsity_roofline.bench.timing.protocol import L2State
 from sparsity_roofline.kernels.protocol import Device, Kernel
 from sparsity_roofline.model.case import Case
 from sparsity_roofline.model.errors import UserError
@@ -51,7 +53,7 @@ class Plan:
     """What a run will do, in order.
 
     Attributes:
-        suite: what it was made from.
+        suite: what it was made from; its regime is the one that was asked for.
         device: ``cuda`` or ``cpu``.
         jobs: in order: those of one shape adjacent, the dense ones first, then matrix by matrix.
         sources: how to open the collections again.
@@ -60,6 +62,7 @@ class Plan:
         notes: what was left out, in words.
         identity: hash of everything asked for; kept by ``sample``, so that a run can go on under another budget.
         total: jobs before sampling.
+        timer: name of the timer that every job is timed with.
     """
 
     suite: Suite
@@ -71,6 +74,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     identity: str = ""
     total: int = 0
+    timer: str = ""
 
     @property
     def estimate_s(self) -> float:
@@ -113,6 +117,8 @@ def make_plan(
     extra_kernels: Sequence[str] = (),
     dtypes: Sequence[str] = (),
     select: Sequence[str] = (),
+    timer: str | None = None,
+    l2: L2State | None = None,
 ) -> Plan:
     """Expand a suite.
 
@@ -124,13 +130,18 @@ def make_plan(
         extra_kernels: the specs ``kernels`` was loaded with; the worker loads them again.
         dtypes: overrides every dtype of the suite.
         select: globs; only kernels that match one of them are planned. Dense ones stay unless a glob names dense.
+        timer: in place of the suite's; where neither names one, the device's default.
+        l2: state of the last-level cache, in place of the suite's.
 
     Raises:
-        UserError: the suite does not run on the device, a collection cannot be opened, a glob matches no kernel, or
-            nothing is left to do.
+        UserError: the suite or the timer does not run on the device, a collection cannot be opened, a glob matches no
+            kernel, or nothing is left to do.
     """
     if device not in suite.devices:
         raise UserError(f"suite {suite.name} is made for {' and '.join(suite.devices)}, not for {device}", exit_code=6)
+    named = timer_name(device, timer if timer is not None else suite.timer)
+    if l2 is not None:
+        suite = replace(suite, regime=replace(suite.regime, l2=l2))
     notes: list[str] = []
     usable = _usable(kernels, device, notes)
     candidates, sources = expand(suite, usable, kernels, device, collection, tuple(dtypes), tuple(select), notes)
@@ -140,7 +151,7 @@ def make_plan(
             f"suite {suite.name} leaves nothing to run on {device}: " + ("; ".join(notes) or "no matrix matches"), 6
         )
     versions = {name: kernels[name].version for name in sorted({job.kernel for job in jobs})}
-    plan = Plan(suite, device, jobs, sources, versions, tuple(extra_kernels), notes, total=len(jobs))
+    plan = Plan(suite, device, jobs, sources, versions, tuple(extra_kernels), notes, total=len(jobs), timer=named)
     return replace(plan, identity=_identity(plan))
 
 
@@ -213,6 +224,7 @@ def _identity(plan: Plan) -> str:
     text = json.dumps(
         [
             plan.device,
+            plan.timer,
             asdict(plan.suite.regime),
             asdict(plan.suite.stopping),
             sorted((*job.key, plan.kernels[job.kernel]) for job in plan.jobs),

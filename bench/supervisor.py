@@ -154,6 +154,7 @@ class Supervisor:
                 "device": self.plan.device,
                 "extra_kernels": list(self.plan.extra_kernels),
                 "sources": [asdict(source) for source in self.plan.sources],
+                "timer": self.plan.timer,
                 "regime": asdict(suite.regime),
                 "stopping": asdict(suite.stopping),
                 "run_id": self.folder.meta["run_id"],

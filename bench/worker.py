@@ -121,7 +121,12 @@ class Worker:
             [Source(s["uri"], tuple(s["prune"]), tuple(s["sparsities"]), s["seed"]) for s in init["sources"]]
         )
         bench = Bench(
-            kernels, sources.load, evidence, timer_for(device), Regime(**init["regime"]), Stopping(**init["stopping"])
+            kernels,
+            sources.load,
+            evidence,
+            timer_for(device, init["timer"]),
+            Regime(**init["regime"]),
+            Stopping(**init["stopping"]),
         )
         ready = {
             "device_name": name,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sparsity_roofline.bench.suites.schema import Entry, Suite
+from sparsity_roofline.bench.timing import timer_names
 from sparsity_roofline.bench.timing.protocol import Clocks, L2State, Regime, Stopping
 from sparsity_roofline.model.case import FORMATS, Layout
 from sparsity_roofline.model.dtype import DTYPES
@@ -68,10 +69,11 @@ def parse_suite(content: str, origin: str, stem: str = "suite") -> Suite:
     regime = Regime(**{k: times.pop(k) for k in ("l2", "clocks") if k in times})
     for i, entry in enumerate(entries, 1):
         _consistent(entry, f"{origin}: entries[{i}]")
+    timer = times.pop("timer", None)
     stopping = Stopping(**times)
     if stopping.minimum > stopping.maximum:
         raise UserError(f"{origin}: timing.minimum: {stopping.minimum} is above timing.maximum, {stopping.maximum}")
-    return Suite(**values, entries=entries, regime=regime, stopping=stopping, text=content, origin=origin)
+    return Suite(**values, entries=entries, regime=regime, stopping=stopping, timer=timer, text=content, origin=origin)
 
 
 def _consistent(entry: Entry, where: str) -> None:
@@ -156,6 +158,7 @@ _SUITE: dict[str, Check] = {
 _TIMING: dict[str, Check] = {
     "l2": _word(*get_args(L2State)),
     "clocks": _word(*get_args(Clocks)),
+    "timer": _word(*timer_names()),
     "half_width": _number(1e-6, 1.0, "a fraction from 1e-6 to 1"),
     "half_width_ns": _number(0.0, 1e9, "nanoseconds from 0 to 1e9"),
     "minimum": _whole(2),

@@ -68,6 +68,7 @@ class Suite:
         devices: where the suite can run.
         entries: its parts, planned in order.
         regime, stopping: conditions and length of every measurement.
+        timer: name of the timer (see ``timing.timer_names``), None for the device's default.
         text: the file's content, kept in the run folder.
         origin: how to name the file in a message.
     """
@@ -80,5 +81,6 @@ class Suite:
     entries: tuple[Entry, ...] = ()
     regime: Regime = field(default_factory=Regime)
     stopping: Stopping = field(default_factory=Stopping)
+    timer: str | None = None
     text: str = field(default="", repr=False, compare=False)
     origin: str = field(default="", repr=False, compare=False)

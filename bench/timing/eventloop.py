@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from sparsity_roofline.bench.timing import gpu, nvml
-from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Stopping, StopReason
+from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Samples, Stopping, StopReason
 from sparsity_roofline.bench.timing.stopping import next_batch, stop
 
 if TYPE_CHECKING:
@@ -53,6 +53,24 @@ class EventLoop:
         self._handle = nvml.handle(nvml.device_uuid(self.device))
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
+    def samples(self, stopping: Stopping, activities: int, host_ns: float) -> Samples:
+        """``run``, with what it saw; ``activities`` and ``host_ns`` are those of one call.
+
+        Raises:
+            InvalidMeasurement: as ``run``.
+        """
+        reason = self.run(stopping)
+        return Samples(
+            busy_ns=self.times,
+            span_ns=list(self.times),
+            kernels_per_call=activities,
+            stop_reason=reason,
+            discarded=self.discarded,
+            host_ns=host_ns,
+            sm_clock_mhz=statistics.median(self.clocks) if self.clocks else None,
+            clocks_mhz=self.clocks,
+        )
+
     def run(self, stopping: Stopping) -> StopReason:
         """Sample until ``stopping`` says enough.
 
@@ -71,11 +89,6 @@ class EventLoop:
                 )
             reason = stop(self.times, elapsed, stopping)
         return reason
-
-    @property
-    def sm_clock_mhz(self) -> float | None:
-        """Median clock held during the samples."""
-        return statistics.median(self.clocks) if self.clocks else None
 
     def _batch(self, samples: int) -> None:
         import torch

@@ -57,16 +57,7 @@ class EventsTimer:
         if not activities:
             raise InvalidMeasurement("the call ran nothing on the device")
         loop = EventLoop(call, flush.gpu_flush(regime.l2, device), device, warm.host_ns)
-        reason = loop.run(stopping)
-        return Samples(
-            busy_ns=loop.times,
-            span_ns=list(loop.times),
-            kernels_per_call=activities,
-            stop_reason=reason,
-            discarded=loop.discarded,
-            host_ns=warm.host_ns,
-            sm_clock_mhz=loop.sm_clock_mhz,
-        )
+        return loop.samples(stopping, activities, warm.host_ns)
 
 
 def count_activities(call: Callable[[], None], device: int) -> int:

@@ -86,11 +86,18 @@ def _discard(value: object) -> None:
 # -- GPU
 
 
+def gpu_cache_bytes(device: int) -> int:
+    """Size of a GPU's L2, as the driver says; 64 MiB where it is silent."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).L2_cache_size) or UNKNOWN_CACHE_BYTES
+
+
 @cache
 def _gpu_buffer(device: int) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    l2 = int(torch.cuda.get_device_properties(device).L2_cache_size) or UNKNOWN_CACHE_BYTES
+    l2 = gpu_cache_bytes(device)
     # Minima and complements of 64-bit integers are kernels that no product has, so a trace tells them from a call's.
     buffer = torch.arange(2 * l2 // 8 + 1, dtype=torch.int64, device=f"cuda:{device}")
     return buffer, torch.empty((), dtype=torch.int64, device=buffer.device)

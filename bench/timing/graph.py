@@ -73,16 +73,7 @@ class GraphTimer:
         warm = gpu.warm_up(lambda: next(following)(), device)
         captured = _fill(calls, device)
         loop = _loop(captured, device)
-        reason = loop.run(stopping)
-        return Samples(
-            busy_ns=loop.times,
-            span_ns=list(loop.times),
-            kernels_per_call=captured.activities,
-            stop_reason=reason,
-            discarded=loop.discarded,
-            host_ns=warm.host_ns,
-            sm_clock_mhz=loop.sm_clock_mhz,
-        )
+        return loop.samples(stopping, captured.activities, warm.host_ns)
 
     def _require(self, regime: Regime) -> None:
         require_clocks_as_found(regime, self.name)

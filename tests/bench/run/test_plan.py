@@ -193,6 +193,28 @@ def test_identity_is_of_what_was_asked() -> None:
     assert one.identity != plan(ALL, newer).identity
 
 
+def test_timer_and_cache_state_are_part_of_what_was_asked() -> None:
+    timed = "[timing]\ntimer = 'cuda-events'\nl2 = 'hot'\n" + ALL.replace("dtypes", "#")
+    plain = ALL.replace("dtypes", "#")
+    given = plan(timed, device="cuda")
+    assert (given.timer, given.suite.regime.l2) == ("cuda-events", "hot")
+    default = plan(plain, device="cuda")
+    assert (default.timer, default.suite.regime.l2) == ("cupti-kineto", "cold-clean")
+    assert plan(plain, device="cpu").timer == "monotonic"
+    over = plan(timed, device="cuda", timer="cuda-graph", l2="cold-clean")
+    assert (over.timer, over.suite.regime.l2) == ("cuda-graph", "cold-clean")
+    assert sample(over, startup_s("cuda") + 20).timer == "cuda-graph"
+    asked = [given, default, over, plan(plain, device="cuda", l2="hot"), plan(plain, device="cuda", timer="cuda-graph")]
+    assert len({p.identity for p in asked}) == 4, "the last is what the third came to"
+    assert asked[4].identity == over.identity
+
+
+@pytest.mark.parametrize(("device", "timer"), [("cpu", "cuda-events"), ("cuda", "monotonic"), ("cuda", "sundial")])
+def test_a_timer_the_device_has_not_is_refused(device: str, timer: str) -> None:
+    with pytest.raises(UserError, match=f"no timer '{timer}' for {device}: choose "):
+        plan(ALL, device=device, timer=timer)
+
+
 def test_table_lists_each_case_once() -> None:
     made = plan(ALL)
     table = made.to_table()

@@ -29,6 +29,9 @@ def test_good_suite() -> None:
     suite = parse_suite(GOOD, "x")
     assert (suite.name, suite.seed, suite.dtypes, suite.devices) == ("mine", 4, ("fp16",), ("cpu", "cuda"))
     assert suite.regime == Regime(l2="hot")
+    assert suite.timer is None
+    timed = parse_suite(GOOD.replace("[timing]", "[timing]\ntimer = 'cuda-graph'"), "x")
+    assert (timed.timer, timed.regime, timed.stopping) == ("cuda-graph", Regime(l2="hot"), Stopping(seconds=1))
     assert suite.stopping == Stopping(seconds=1)
     (entry,) = suite.entries
     assert entry.prune == ("block16", "2:4")
@@ -41,6 +44,11 @@ def test_good_suite() -> None:
     ("text", "message"),
     [
         ("a = [", "not valid TOML"),
+        (
+            "[timing]\ntimer = 'events'\n[[entries]]\nbatches = [1]",
+            r"timing.timer: wants one of cupti-kineto, cuda-graph, cuda-events, monotonic, not 'events'",
+        ),
+        ("[timing]\nl2 = 'cold'\n[[entries]]\nbatches = [1]", "timing.l2: wants one of cold-clean, cold-dirty, hot"),
         ("name = 'x'", r"entries: wants at least one table; begin one with \[\[entries\]\]"),
         ("entries = 3", "entries: wants"),
         ("seeds = 1\n[[entries]]\nbatches = [1]", "seeds: unknown key; did you mean seed?"),

@@ -244,6 +244,7 @@ def test_ceilings_and_environment_are_kept(plan, fake_child, tmp_path: Path) -> 
     meta = json.loads((tmp_path / "run" / "run.json").read_text())
     assert meta["summary"]["counts"]["ok"] == 12
     assert meta["plan"] == plan.identity
+    assert (meta["timer"], meta["regime"]["l2"]) == ("monotonic", "cold-clean")
     assert meta["finished"]
 
 

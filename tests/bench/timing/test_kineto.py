@@ -69,7 +69,7 @@ def test_a_noisy_kernel_takes_more_samples_in_few_sessions(gpu: Any) -> None:
     samples = measure(lambda: gpu.launch("spmm", next(durations)))
     assert 20 < len(samples.busy_ns) <= 200
     assert gpu.sessions <= 4
-    assert samples.stop_reason in ("precise", "samples")
+    assert samples.stop_reason in ("precise", "settled", "samples")
 
 
 def test_the_wall_time_caps_slow_calls(gpu: Any) -> None:
