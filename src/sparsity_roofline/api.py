@@ -22,6 +22,7 @@ from sparsity_roofline.model.table import CaseTable
 
 if TYPE_CHECKING:
     from sparsity_roofline.bench.events import OnEvent, RunSummary
+    from sparsity_roofline.bench.timing.protocol import L2State
     from sparsity_roofline.validation.report import Validation
 
 _LABELS = [
@@ -225,6 +226,8 @@ def measure(
     kernels: Sequence[str] = (),
     select: Sequence[str] = (),
     dtypes: Sequence[str] = (),
+    timer: str | None = None,
+    l2: L2State | None = None,
     budget_s: float | None = None,
     case_timeout_s: float = 120.0,
     resume: bool = False,
@@ -240,6 +243,9 @@ def measure(
         kernels: kernels of your own, ``module:name`` or ``file.py:name``.
         select: globs of kernel names; only these are measured.
         dtypes: only these arithmetic types.
+        timer: ``cupti-kineto``, ``cuda-graph`` or ``cuda-events``, on a CPU ``monotonic``; by default the suite's, else
+            the first of these for the device.
+        l2: ``cold-clean``, ``cold-dirty`` or ``hot``; by default the suite's.
         budget_s: keep to this wall time by the sampling rule of docs/sampling.md.
         case_timeout_s: a case that takes longer is ended and recorded as ``timeout``.
         resume: go on with the run in ``out``.
@@ -265,6 +271,8 @@ def measure(
         extra_kernels=kernels,
         dtypes=dtypes,
         select=select,
+        timer=timer,
+        l2=l2,
     )
     if budget_s is not None:
         plan = planning.sample(plan, budget_s)

@@ -32,6 +32,14 @@ def measuring_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--only", multiple=True, metavar="GLOB", help="Only kernels with such names (repeatable)."),
         click.option("--kernel", "extra", multiple=True, metavar="MODULE:NAME", help="Add a kernel of your own."),
         click.option(
+            "--timer", metavar="NAME", help="cupti-kineto, cuda-graph, cuda-events; monotonic on a CPU [suite's]."
+        ),
+        click.option(
+            "--l2",
+            type=click.Choice(["cold-clean", "cold-dirty", "hot"]),
+            help="Last-level cache before each call [the suite's: cold-clean].",
+        ),
+        click.option(
             "--timeout", type=Duration(), default=120.0, show_default=True, help="End a case that takes longer."
         ),
         click.option("--no-calibrate", is_flag=True, help="Do not measure ceilings where none are kept."),
@@ -57,6 +65,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
         extra_kernels=given["extra"],
         dtypes=given["dtypes"],
         select=given["only"],
+        timer=given["timer"],
+        l2=given["l2"],
     )
     return planning.sample(plan, given["budget"]) if given["budget"] else plan
 
