@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import runpy
 import subprocess
@@ -78,6 +79,19 @@ def test_a_network_keeps_what_is_not_pruned_dense() -> None:
     assert sums["sol_dense_us"] > frame["sol_dense_us"].sum()
     dense = frame[frame["format"] == "dense"]
     assert dense["speedup"].tolist() == pytest.approx([1.0] * len(dense))
+
+
+def test_validate_passes_every_option_on() -> None:
+    """The floor moves pairs out of the averages; the options that were asked for are in the result."""
+    from sparsity_roofline.validation.report import validate
+
+    assert inspect.signature(sr.validate).parameters.keys() == inspect.signature(validate).parameters.keys()
+    source = ROOT / "results" / "h100-sxm" / "dlmc" / "records.parquet"
+    records = sr.read_records(source)
+    some = records[records["M"] == records["M"].max()]
+    result = sr.validate(some, floor_ns=1e12, resamples=10, seed=3)
+    assert result.pairs["below_floor"].all()
+    assert (result.options["floor_ns"], result.options["resamples"], result.options["seed"]) == (1e12, 10, 3)
 
 
 def test_the_tour_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def collection_cases(
     uri: str,
     *,
     prune: Sequence[str] = (),
+    sparsities: Sequence[float] = (),
     match: str = "*",
     batches: Sequence[int] = (),
     columns: Sequence[int] = (),
@@ -177,7 +178,7 @@ def collection_cases(
     """Cases of a matrix collection, with the counts of its real masks.
 
     Args:
-        uri, prune: see ``open_collection``.
+        uri, prune, sparsities: see ``open_collection``.
         match: only matrices whose name matches this glob.
         batches: N = batch x columns per image, for matrices that know their columns per image.
         columns: N itself, for all.
@@ -189,7 +190,7 @@ def collection_cases(
     """
     from sparsity_roofline.bench.matrices import open_collection
 
-    collection = open_collection(uri, prune=prune)
+    collection = open_collection(uri, prune=prune, sparsities=sparsities)
     infos = [info for info in collection.infos() if info.present and fnmatchcase(info.name, match)]
     if not infos:
         raise UserError(f"no matrix of {uri} has a name that matches {match!r}")
@@ -286,11 +287,40 @@ def validate(
     preset: str = "paper",
     ceilings: str | None = None,
     dense_kernel: str | None = None,
+    floor_ns: float | None = None,
+    plots: bool = True,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Validation:
     """Predictions beside measurements: pairs, summary, and with ``out`` tables and plots on disk.
 
-    Arguments, result and errors as in ``validation.report.validate``.
+    Args:
+        source: a run folder, its records.parquet or records.jsonl, or the records themselves.
+        out: folder for ``tables/``, ``plots/`` and ``validation.json``; None writes nothing.
+        preset: cost preset that predicts: ``paper``, ``unit`` or ``bound``.
+        ceilings: ``datasheet``, ``measured``, or None: the data sheet for a GPU of the table, else measured.
+        dense_kernel: the dense kernel to compare with; None: the vendor's; ``best``: the fastest of each shape.
+        floor_ns: a speed of light (ns) below which a pair stays out of the averages; None: 5000 on a GPU, 0 on a CPU.
+        plots: draw them.
+        resamples, seed: of the bootstrap intervals.
+
+    Returns:
+        ``pairs``, ``unpaired``, ``summary``, ``kernels`` and ``violations`` as DataFrames, ``messages``, and the files
+        ``written``.
+
+    Raises:
+        UserError: no records there, an unknown option, or a folder that cannot be written.
     """
     from sparsity_roofline.validation import report
 
-    return report.validate(source, out, preset=preset, ceilings=ceilings, dense_kernel=dense_kernel)
+    return report.validate(
+        source,
+        out,
+        preset=preset,
+        ceilings=ceilings,
+        dense_kernel=dense_kernel,
+        floor_ns=floor_ns,
+        plots=plots,
+        resamples=resamples,
+        seed=seed,
+    )
