@@ -79,11 +79,12 @@ class Checkpoint:
         return True
 
     def load(self, name: str) -> Matrix:
-        """One weight with its trained values.
+        """One weight with its trained values; by its layer's name, or that of the tensor, ``layer.weight``.
 
         Raises:
             UserError: unknown name, NaN or infinity.
         """
+        name = name if name in self._weights else name.removesuffix(".weight")
         if name not in self._weights:
             raise UserError(f"{self.uri}: no weight {name!r}; list them to see the names")
         matrix = self.read(name).matrix(name, 0, network=self.label, layer=name)

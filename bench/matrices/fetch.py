@@ -71,7 +71,7 @@ def fetch(
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some and repeat: what is there is kept" if full else "choose another place"
-        raise UserError(f"{target}: {error.strerror or error}: {remedy}", 4) from None
+        raise UserError(f"{target}: {error.strerror or error}: {remedy}", 4 if full else 2) from None
 
 
 def _fetch(address: str, target: Path, progress: bool | Progress, sha256: str | None, pause_s: float) -> Path:

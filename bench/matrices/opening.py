@@ -88,9 +88,10 @@ def _recognised(path: Path, seed: int) -> Base:
 
 def _existing(text: str, uri: str) -> Path:
     path = Path(text).expanduser()
-    if not path.exists():
+    if not text or not path.exists():
         raise UserError(
-            f"{uri}: no such file or directory: write builtin, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE or a path"
+            f"{uri or 'empty address'}: no such file or directory: "
+            "write builtin, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE or a path"
         )
     return path
 

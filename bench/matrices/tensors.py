@@ -104,7 +104,9 @@ def _load_weights_only(path: Path) -> Any:
                 f"{path}: refused: it refers to {found[1]}, so reading it would execute code; "
                 "save its state_dict alone, or as safetensors"
             ) from None
-        raise Malformed(path, f"not loadable as weights only: {_first_line(error)}") from None
+        # torch's own text goes on to advise loading with code execution allowed; only what it found is passed on.
+        reason = text.rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
+        raise Malformed(path, f"not loadable as weights only: {reason.splitlines()[0][:200]}") from None
 
 
 def _flatten(found: Any) -> dict[str, Any]:

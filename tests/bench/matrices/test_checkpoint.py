@@ -54,7 +54,8 @@ def check(collection: Any) -> None:
     assert not any(info.synthetic for info in infos.values())
     for name, tensor in state().items():
         if name.removesuffix(".weight") in EXPECTED:
-            matrix = collection.load(name.removesuffix(".weight"))
+            matrix = collection.load(name)  # the tensor's name is as good as the layer's
+            assert matrix.name == name.removesuffix(".weight")
             assert np.array_equal(matrix.to_dense(), tensor.float().reshape(len(tensor), -1).numpy())
             assert matrix.pattern == infos[matrix.name].pattern
             assert not matrix.seeded_values
@@ -225,3 +226,13 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypa
     monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path / "file"))
     save_file(state(), tmp_path / "net.safetensors")
     check(open_collection(str(tmp_path / "net.safetensors")))
+
+
+def test_nobody_is_told_to_allow_code(tmp_path: Path) -> None:
+    """torch's message advises loading without weights_only; ours must not pass that on."""
+    path = tmp_path / "w.pt"
+    path.write_bytes(pickle.dumps({"a": collections.deque([1])}, protocol=4))
+    with pytest.raises(UserError) as caught:
+        open_collection(str(path))
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
