@@ -12,7 +12,7 @@ TORCH ?=
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format wheel clean
+.PHONY: run test lint format wheel clean force
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -33,7 +33,8 @@ format: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	PYTHON='$(PYTHON)' TORCH='$(TORCH)' tools/check-wheel $(BIN)/python
 
-$(VENV)/.installed: pyproject.toml tools/install-torch
+# A requirement of one's own is looked at every time; it costs little where it is met.
+$(VENV)/.installed: pyproject.toml tools/install-torch tools/install-package $(if $(TORCH),force)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	TORCH='$(TORCH)' tools/install-torch $(BIN)/python
