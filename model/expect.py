@@ -36,6 +36,8 @@ def expected_case(
         raise UserError(f"sparsity {sparsity} is not between 0 and 1")
     if min(M, K, N) < 1:
         raise UserError(f"shape {M}x{K}x{N}: every extent must be at least 1")
+    if max(M * K, K * N, M * N) >= 2**63:
+        raise UserError(f"shape {M}x{K}x{N}: a matrix has more elements than 63 bits can count")
     lookup_dtype(dtype)
     density = 1.0 - sparsity
     blocks, used = 0, K

@@ -99,10 +99,12 @@ def shapes(layers: Sequence[Layer], batch: int = 1) -> dict[str, npt.NDArray[Any
         batch (float64, NaN where the layer is no convolution).
 
     Raises:
-        UserError: a batch below 1.
+        UserError: a batch below 1 or beyond 2^31 - 1.
     """
     if batch < 1:
         raise UserError(f"batch {batch} is below 1")
+    if batch >= 2**31:
+        raise UserError(f"batch {batch} is above 2^31 - 1")
     bmm = np.array([layer.op == "bmm" for layer in layers], dtype=bool)
     columns = np.array([layer.columns for layer in layers], dtype=np.int64)
     products = np.array([layer.groups * layer.count for layer in layers], dtype=np.float64)

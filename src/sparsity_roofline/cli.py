@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,9 @@ VERBS = {
     "hardware": "List, show and calibrate ceilings.",
     "doctor": "What this machine can and cannot do, with remedies.",
 }
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Verbs(click.Group):
@@ -67,8 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return 2
+    except click.ClickException as error:
+        click.echo(f"error: {_one_line(error)}", err=True)
         return 2
     except UserError as error:
         click.echo(f"error: {error}", err=True)
@@ -80,6 +87,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (for example `| head`); say nothing more, and not at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A file or folder that the system refuses is the user's to mend; anything else is a bug of ours.
+        if error.filename is None and error.errno not in _FULL:
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        click.echo(f"error: {place}{error.strerror}", err=True)
+        return 4 if error.errno in _FULL else 2
+
+
+def _one_line(error: click.ClickException) -> str:
+    """What is wrong and where to read on."""
+    message = " ".join(error.format_message().split())
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return message
+    return f"{message.rstrip('.')} (see `{error.ctx.command_path} --help`)"
 
 
 def entry() -> None:

@@ -9,6 +9,9 @@ import click
 
 from sparsity_roofline.model.errors import UserError
 
+POSITIVE = click.IntRange(1, 2**31 - 1)
+ROWS = click.IntRange(0)
+
 
 def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--collection``, ``--prune``, ``--batch``, ``--columns``, ``--match``."""
@@ -19,8 +22,10 @@ def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Matrices: builtin, dlmc:PATH (directory or tar), manifest:FILE.toml, checkpoint:FILE, or a path.",
         ),
         click.option("--prune", multiple=True, metavar="PATTERN", help="Prune its layers to block16, 2:4, ..."),
-        click.option("--batch", "batches", multiple=True, type=int, help="N = batch x output pixels (repeatable)."),
-        click.option("--columns", multiple=True, type=int, metavar="N", help="N itself, in tokens (repeatable)."),
+        click.option(
+            "--batch", "batches", multiple=True, type=POSITIVE, help="N = batch x output pixels (repeatable)."
+        ),
+        click.option("--columns", multiple=True, type=POSITIVE, metavar="N", help="N itself, in tokens (repeatable)."),
         click.option("--match", default="*", show_default=True, metavar="GLOB", help="Only matrices with such a name."),
     ]
     for option in reversed(options):

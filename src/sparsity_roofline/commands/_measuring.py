@@ -12,6 +12,7 @@ import click
 
 from sparsity_roofline.commands._duration import Duration, short
 from sparsity_roofline.commands._render import console, print_json, print_table
+from sparsity_roofline.model.errors import UserError
 
 if TYPE_CHECKING:
     from sparsity_roofline.bench.events import RunSummary
@@ -57,6 +58,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
     from sparsity_roofline.bench.suites import load_suite
     from sparsity_roofline.kernels.registry import load_kernels
 
+    if given["resume"] and given["out"] is None:
+        raise UserError("--resume: say which run to go on with: --out FOLDER")
     plan = planning.make_plan(
         load_suite(given["suite"]),
         kernels=load_kernels(given["extra"]),
@@ -104,6 +107,11 @@ def measure(plan: Plan, given: dict[str, Any]) -> RunSummary:
             argv=["sparsity-roofline", *sys.argv[1:]],
             calibrate=not given["no_calibrate"],
         )
+
+
+def print_summary(summary: RunSummary) -> None:
+    """What was done and where, as JSON."""
+    print_json({"folder": str(summary.folder), "counts": summary.counts, "done": summary.done, "left": summary.left})
 
 
 def told(summary: RunSummary) -> str:

@@ -27,7 +27,7 @@ def print_table(
     whole: Sequence[int] = (),
 ) -> None:
     """Print rows under a header; ``right`` names the columns of figures, ``whole`` those never folded."""
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(header):
         table.add_column(
             name,
@@ -37,7 +37,10 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(escape(text(cell)) for cell in row))
-    console().print(table)
+    out = console()
+    if title:
+        out.print(title, style="italic", markup=False, soft_wrap=True)
+    out.print(table)
 
 
 def text(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sparsity_roofline.commands._cases import POSITIVE, ROWS
 from sparsity_roofline.commands._render import console, print_json, print_table
 from sparsity_roofline.model.errors import UserError
 
@@ -30,15 +31,21 @@ def command() -> None:
 @command.command("list")
 @click.argument("collection", default="builtin")
 @click.option("--prune", multiple=True, metavar="PATTERN", help="Its layers pruned to block16, 2:4, ... instead.")
+@click.option("--sparsity", "sparsities", multiple=True, type=float, help="Targets of --prune [its matrices' own].")
 @click.option("--match", default="*", metavar="GLOB", help="Only such names.")
-@click.option("--rows", default=30, show_default=True, help="Print at most so many; 0 prints the summary only.")
+@click.option(
+    "--rows", type=ROWS, default=30, show_default=True, help="Print at most so many; 0 prints the summary only."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every matrix as JSON.")
-def list_(collection: str, prune: tuple[str, ...], match: str, rows: int, as_json: bool) -> None:
+def list_(
+    collection: str, prune: tuple[str, ...], sparsities: tuple[float, ...], match: str, rows: int, as_json: bool
+) -> None:
     """The matrices of COLLECTION: builtin, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE, or a path."""
     from sparsity_roofline.bench.matrices import open_collection
 
-    opened = open_collection(collection, prune=prune)
+    opened = open_collection(collection, prune=prune, sparsities=sparsities)
     infos = [info for info in opened.infos() if fnmatchcase(info.name, match)]
+    infos.sort(key=lambda info: not info.present)
     if as_json:
         print_json(
             [
@@ -91,12 +98,14 @@ def fetch_(name: str, folder: Path, url: str | None) -> None:
 @command.command("info")
 @click.argument("source")
 @click.argument("name", required=False)
-@click.option("--block", "blocks", multiple=True, default=(8, 16, 32), type=int, help="Block sizes to count.")
+@click.option("--block", "blocks", multiple=True, default=(8, 16, 32), type=POSITIVE, help="Block sizes to count.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(source: str, name: str | None, blocks: tuple[int, ...], as_json: bool) -> None:
     """Statistics of one matrix: of the file SOURCE, or NAME of the collection SOURCE."""
     from sparsity_roofline.bench.matrices import open_collection, read_matrix
 
+    if name is None and not _is_matrix(source):
+        raise UserError(f"{source} is a collection: name one of its matrices (`matrices list {source}` shows them)")
     matrix = read_matrix(source) if name is None else open_collection(source).load(name)
     lengths = matrix.row_lengths
     mean = float(lengths.mean()) if len(lengths) else 0.0
@@ -127,6 +136,12 @@ def info(source: str, name: str | None, blocks: tuple[int, ...], as_json: bool) 
     print_table("", ("", ""), facts.items())
 
 
+def _is_matrix(source: str) -> bool:
+    """Whether SOURCE alone can be a matrix; a missing file is one, so that reading it says what is wrong."""
+    path = Path(source)
+    return source != "builtin" and not path.is_dir() and not {".tar", ".toml"} & set(path.suffixes)
+
+
 @command.command("import")
 @click.argument("source")
 @click.argument("names", nargs=-1, metavar="[NAME] TARGET")
@@ -142,6 +157,8 @@ def import_(source: str, names: tuple[str, ...], pattern: str | None, sparsity: 
 
     if len(names) not in (1, 2):
         raise UserError("matrices import: give SOURCE [NAME] TARGET")
+    if sparsity is not None and not pattern:
+        raise UserError("--sparsity is the target of --prune: say the pattern too, for example --prune block16")
     target = Path(names[-1])
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists: choose another name or say --overwrite")

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from sparsity_roofline.commands._measuring import make_plan, measure, measuring_options, print_plan, told
-from sparsity_roofline.commands._render import print_json
+from sparsity_roofline.commands._measuring import make_plan, measure, measuring_options, print_plan, print_summary, told
 
 
 @click.command("measure")
@@ -28,9 +27,7 @@ def command(**given: Any) -> int:
         return 0
     summary = measure(plan, given)
     if given["as_json"]:
-        print_json(
-            {"folder": str(summary.folder), "counts": summary.counts, "done": summary.done, "left": summary.left}
-        )
+        print_summary(summary)
     else:
         click.echo(f"{told(summary)}\nrecords in {summary.folder}; next: sparsity-roofline validate {summary.folder}")
     return summary.exit_code

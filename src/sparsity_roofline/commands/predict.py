@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparsity_roofline.commands._cases import collection_options, parse_assignments
+from sparsity_roofline.commands._cases import ROWS, collection_options, parse_assignments
 from sparsity_roofline.commands._render import console, print_json, print_table, seconds
 from sparsity_roofline.model.errors import UserError
 
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 )
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Override one cost option (repeatable).")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write every row to this CSV file.")
-@click.option("--rows", default=40, show_default=True, help="Print at most so many rows; 0 prints none but the sums.")
+@click.option(
+    "--rows", type=ROWS, default=40, show_default=True, help="Print at most so many rows; 0 prints none but the sums."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every row and the sums as JSON.")
 def command(
     device: str,
@@ -70,6 +72,7 @@ def command(
 
     if sum(map(bool, (shapes, network, collection))) != 1:
         raise UserError("say what to predict: one of --shape MxKxN, --network NAME, --collection URI")
+    _check_used(bool(shapes), network is not None, bool(prune))
     ceilings = _ceilings(device)
     chosen = _options(preset, options)
     times: list[float] | None = None
@@ -82,11 +85,37 @@ def command(
     else:
         cases = list(
             api.collection_cases(
-                collection or "", prune=prune, match=match, batches=batches, columns=columns, dtypes=dtypes
+                collection or "",
+                prune=prune,
+                sparsities=sparsities if _given("sparsities") else (),
+                match=match,
+                batches=batches,
+                columns=columns,
+                dtypes=dtypes,
             )
         )
         frame = api.predict(cases, device=ceilings, preset=preset, options=chosen)
     _output(frame, times, output, rows, as_json)
+
+
+def _given(name: str) -> bool:
+    """Whether the user wrote this option."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _check_used(shapes: bool, network: bool, prune: bool) -> None:
+    """Refuse an option that would say nothing of what is predicted, rather than leave it out in silence."""
+    if shapes:
+        what, idle = "--shape", ["prune", "batches", "columns", "match"]
+    elif network:
+        what, idle = "--network", ["prune", "columns", "match"]
+    else:
+        what, idle = "--collection", ["patterns"] if prune else ["patterns", "sparsities"]
+    flags = {"batches": "batch", "patterns": "pattern", "sparsities": "sparsity"}
+    for name in filter(_given, idle):
+        remedy = "; --prune PATTERN prunes its layers" if what == "--collection" else ""
+        raise UserError(f"--{flags.get(name, name)} does not go with {what}{remedy}")
 
 
 def _ceilings(device: str) -> Ceilings:

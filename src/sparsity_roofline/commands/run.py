@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from sparsity_roofline.commands._measuring import make_plan, measure, measuring_options, print_plan, told
+from sparsity_roofline.commands._cases import ROWS
+from sparsity_roofline.commands._measuring import make_plan, measure, measuring_options, print_plan, print_summary, told
 from sparsity_roofline.commands._result import print_validation
 
 
 @click.command("run")
 @measuring_options
-@click.option("--rows", default=24, show_default=True, help="Print at most so many cases.")
+@click.option("--rows", type=ROWS, default=24, show_default=True, help="Print at most so many cases.")
 def command(rows: int, **given: Any) -> int:
     """Predict, measure and validate: the suite's kernels on this machine, an NVIDIA GPU or else the CPU.
 
@@ -34,6 +35,8 @@ def command(rows: int, **given: Any) -> int:
     summary = measure(plan, given)
     click.echo(told(summary), err=given["as_json"])
     if summary.interrupted:
+        if given["as_json"]:
+            print_summary(summary)
         return summary.exit_code
     from sparsity_roofline.validation.report import validate
 
