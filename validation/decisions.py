@@ -93,16 +93,16 @@ def break_even(pairs: pd.DataFrame) -> pd.DataFrame:
     Interpolated linearly in ln(speedup) between neighbouring sparsities; NaN where the speedup does not cross 1 within
     the sparsities of the stratum. ``error`` = measured - predicted.
     """
+    sparsity, speedups = pairs["sparsity"].to_numpy(np.float64), _speedups(pairs)
+    keys = [pairs[name].tolist() for name in STRATUM]
     rows = []
     for positions in _positions(pairs):
-        group = pairs.iloc[positions]
-        if group["sparsity"].nunique() < 2:
+        ordered = positions[np.argsort(sparsity[positions], kind="stable")]
+        s = sparsity[ordered]
+        if not s[0] < s[-1]:
             continue
-        key = group.iloc[0][list(STRATUM)].tolist()
-        ordered = group.sort_values("sparsity", kind="stable")
-        s = ordered["sparsity"].to_numpy(np.float64)
-        predicted, measured = (_crossing(s, np.log(v)) for v in _speedups(ordered))
-        rows.append([*key, len(group), predicted, measured, measured - predicted])
+        predicted, measured = (_crossing(s, np.log(v[ordered])) for v in speedups)
+        rows.append([*(key[positions[0]] for key in keys), len(positions), predicted, measured, measured - predicted])
     return pd.DataFrame(rows, columns=[*STRATUM, "points", "predicted", "measured", "error"])
 
 

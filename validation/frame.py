@@ -28,24 +28,25 @@ def normalise(records: pd.DataFrame) -> pd.DataFrame:
     strange = sorted({str(s) for s in records["status"].unique()} - set(STATUSES))
     if strange:
         raise UserError(f"unknown status {', '.join(map(repr, strange))} in the records: was a newer version used?")
-    out = records.reset_index(drop=True).copy()
+    out = records.reset_index(drop=True)
+    typed: dict[str, object] = {str(name): out[name] for name in out.columns if name != _UNKEPT}
     for field in fields(Record):
         if field.name == _UNKEPT:
             continue
         kind = str(field.type)
-        if field.name not in out.columns:
-            default = None if field.default in (MISSING, None) else field.default
-            out[field.name] = pd.Series([default] * len(out), index=out.index, dtype=object)
+        default = None if field.default in (MISSING, None) else field.default
+        empty = pd.Series([default] * len(out), index=out.index, dtype=object)
+        column = out[field.name] if field.name in out.columns else empty
         if "float" in kind or kind == "int | None":
-            out[field.name] = pd.to_numeric(out[field.name], errors="coerce").astype(np.float64)
+            typed[field.name] = pd.to_numeric(column, errors="coerce").astype(np.float64)
         elif kind == "int":
-            out[field.name] = pd.to_numeric(out[field.name], errors="coerce").fillna(0).astype(np.int64)
+            typed[field.name] = pd.to_numeric(column, errors="coerce").fillna(0).astype(np.int64)
         elif kind == "bool":
-            out[field.name] = np.array([not pd.isna(v) and bool(v) for v in out[field.name]], dtype=bool)
+            typed[field.name] = np.array([not pd.isna(v) and bool(v) for v in column], dtype=bool)
         else:
-            text = out[field.name].astype(object)
-            out[field.name] = text.where(text.notna(), "").astype(str).astype(object)
-    return out.drop(columns=[_UNKEPT], errors="ignore")
+            text = column.astype(object)
+            typed[field.name] = text.where(text.notna(), "").astype(str).astype(object)
+    return pd.DataFrame(typed, index=out.index)
 
 
 def add_ceilings(records: pd.DataFrame, ceilings: str | None) -> pd.DataFrame:

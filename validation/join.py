@@ -15,6 +15,7 @@ import pandas as pd
 
 from sparsity_roofline.model.record import PRESETS
 from sparsity_roofline.validation import flags
+from sparsity_roofline.validation.amortisation import add_amortisation
 from sparsity_roofline.validation.frame import add_ceilings, check_preset, normalise
 
 SHAPE = ("M", "K", "N", "dtype", "layout")
@@ -43,7 +44,7 @@ _CASE = (
 )  # fmt: skip
 
 _SIDE = (
-    "time_ns", "time_ci_low_ns", "time_ci_high_ns", "samples", "sm_clock_mhz",
+    "time_ns", "time_ci_low_ns", "time_ci_high_ns", "span_ns", "samples", "sm_clock_mhz", "setup_ns", "host_call_ns",
     *(f"sol_{preset}_ns" for preset in PRESETS), *(f"bound_{preset}" for preset in PRESETS),
     *(f"flops_{preset}" for preset in PRESETS), *(f"bytes_{preset}" for preset in PRESETS),
 )  # fmt: skip
@@ -113,7 +114,7 @@ def pair(
     has = partner >= 0
     pairs = _columns(sparse[has], rows.loc[partner[has]], preset)
     pairs["threads"] = pairs["threads"].replace(_NO_THREADS, np.nan)
-    pairs = flags.add_flags(pairs, preset, floor_ns)
+    pairs = add_amortisation(flags.add_flags(pairs, preset, floor_ns))
     _assert_identity(pairs)
 
     used = set(partner[has].tolist())

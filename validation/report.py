@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sparsity_roofline.model.errors import UserError
-from sparsity_roofline.validation import errors, tables
+from sparsity_roofline.model.record import CEILINGS, PRESETS
+from sparsity_roofline.validation import amortisation, errors, tables
 from sparsity_roofline.validation.decisions import break_even
 from sparsity_roofline.validation.frame import add_ceilings, check_preset, normalise
 from sparsity_roofline.validation.join import pair
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 VALIDATION_VERSION = 1
 """Of validation.json; changes when the meaning of a key does."""
+
+_SOL_COLUMNS = [f"sol_{preset}_{kind}_ns" for preset in PRESETS for kind in CEILINGS]
 
 
 @dataclass
@@ -139,6 +142,13 @@ def _messages(rows: pd.DataFrame, pairs: pd.DataFrame, unpaired: pd.DataFrame) -
     elif not ok.any():
         counts = rows["status"].value_counts()
         said.append("No record has a time: " + ", ".join(f"{n} {status}" for status, n in counts.items()) + ".")
+    elif pairs.empty and not rows.loc[ok, _SOL_COLUMNS].notna().any(axis=None):
+        said.append(
+            "No ceilings in the records: run `sparsity-roofline hardware calibrate` on this machine and measure again."
+        )
+    elif pairs.empty and not rows.loc[ok, [f"sol_{preset}_ns" for preset in PRESETS]].notna().any(axis=None):
+        kinds = " and ".join(sorted(rows.loc[ok, "ceilings"].unique()))
+        said.append(f"No record has a speed of light under {kinds} ceilings: leave --ceilings out.")
     elif pairs.empty and (rows.loc[ok, "format"] == "dense").all():
         said.append("Only dense records have a time: there is no sparse kernel to compare with them.")
     elif pairs.empty:
@@ -163,6 +173,8 @@ def _messages(rows: pd.DataFrame, pairs: pd.DataFrame, unpaired: pd.DataFrame) -
         said.append(
             f"{above} of {len(pairs)} pairs have a fraction above 1 with an honest cause; see the notes column."
         )
+    if told := amortisation.message(pairs):
+        said.append(told)
     if pairs["synthetic"].any():
         said.append(f"{int(pairs['synthetic'].sum())} of {len(pairs)} pairs use synthetic weights.")
     return said
@@ -184,6 +196,7 @@ def _write(result: Validation, rows: pd.DataFrame, out: Path, preset: str, plots
     for name, table, title, headings in listing:
         result.written.append(tables.write_csv(table, folder / f"{name}.csv"))
         result.written.append(tables.write_markdown(table, folder / f"{name}.md", title, notes, headings))
+    result.written += amortisation.write(result.pairs, folder, notes)
     if plots:
         result.written += _plots(result, rows, out / "plots", preset)
     target = out / "validation.json"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparsity_roofline.validation.amortisation import COLUMNS as AMORTISATION
 from sparsity_roofline.validation.summary import by_kernel, headline
 
 CASE_COLUMNS = {
@@ -61,7 +62,8 @@ CSV_ONLY = (
     "f_sparse_unit", "f_sparse_bound", "f_dense_unit", "f_dense_bound", "log_error", "bound_dense", "bound_sparse",
     "time_dense_ns", "time_sparse_ns", "sol_dense_ns", "sol_sparse_ns", "dense_kernel", "violation",
     "violation_sparse", "violation_dense", "above_one",
-    "above_one_cause", "below_floor", "faster", "synthetic", "network", "layer", "method", "target_sparsity", "batch",
+    "above_one_cause", "below_floor", "faster", *AMORTISATION,
+    "synthetic", "network", "layer", "method", "target_sparsity", "batch",
     "device", "timer", "regime_l2", "regime_clocks", "preset", "ceilings", "ceilings_id", "run_id", "environment",
     "case",
 )  # fmt: skip
@@ -80,19 +82,23 @@ def label(pairs: pd.DataFrame) -> pd.DataFrame:
         f"{number(low)} to {number(high)}" if low == low and high == high else ""
         for low, high in zip(out["measured_speedup_low"], out["measured_speedup_high"], strict=True)
     ]
-    flags = ("synthetic", "violation", "above_one", "below_floor", "above_one_cause")
+    flags = ("synthetic", "violation", "above_one", "below_floor", "above_one_cause", "host_bound", "host_us")
     out["notes"] = [
         _notes(*row) for row in zip(*(out[name] for name in flags), strict=True)
     ]  # fmt: skip
     return out
 
 
-def _notes(synthetic: bool, violation: bool, above_one: bool, below_floor: bool, cause: str) -> str:
+def _notes(
+    synthetic: bool, violation: bool, above_one: bool, below_floor: bool, cause: str, host_bound: bool, host_us: float
+) -> str:
     said = ["synthetic"] if synthetic else []
     if violation:
         said.append("BEATS BOUND")
     if below_floor:
         said.append("below floor")
+    if host_bound:
+        said.append(f"host-bound ({host_us:.0f} us a call)")
     if above_one or violation:
         said.append(f"f > 1 ({cause})" if above_one else cause)
     return ", ".join(said)

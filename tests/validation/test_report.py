@@ -15,7 +15,7 @@ from sparsity_roofline.validation.report import validate
 
 from ._records import frame, record, sweep
 
-TABLES = ("cases", "kernels", "summary", "unpaired", "break-even", "violations")
+TABLES = ("cases", "kernels", "summary", "unpaired", "break-even", "violations", "amortisation")
 PLOTS = ("parity", "parity-by-bound", "roofline", "fraction")
 
 
@@ -97,6 +97,28 @@ def test_little_or_nothing_to_validate(records: pd.DataFrame, message: str, tmp_
     assert strict(tmp_path / "validation.json")["messages"] == result.messages
     for name in TABLES:
         pd.read_csv(tmp_path / "tables" / f"{name}.csv")
+
+
+def test_records_without_any_ceilings_say_calibrate() -> None:
+    bare = {
+        f"sol_{p}_{kind}_ns": None for p in ("paper", "unit", "bound") for kind in ("datasheet", "measured")
+    } | {"unit": "cpu", "dtype": "fp32", "ceilings_measured": None}  # fmt: skip
+    messages = validate(frame(record("dense", **bare), record("csr", **bare)), plots=False).messages
+    assert len(messages) == 1
+    assert messages[0].startswith("No ceilings in the records: run `sparsity-roofline hardware calibrate`")
+    assert any("No ceilings" in line for line in validate(frame(record("csr", **bare)), plots=False).messages)
+
+
+def test_records_without_the_ceilings_asked_for_name_them() -> None:
+    cpu = {"unit": "cpu", "dtype": "fp32"}
+    messages = validate(frame(record("dense", **cpu), record("csr", **cpu)), ceilings="datasheet", plots=False).messages
+    assert messages == ["No record has a speed of light under datasheet ceilings: leave --ceilings out."]
+
+
+def test_host_bound_pairs_are_told() -> None:
+    host = [record("dense", time_us=200.0, host_call_ns=9e3), record("csr", time_us=150.0, host_call_ns=3e5)]
+    result = validate(frame(*host), plots=False)
+    assert [line for line in result.messages if "host-bound" in line and "300 us beside 150.0 us (csr.triton)" in line]
 
 
 def test_beaten_measured_ceilings_say_calibrate() -> None:
