@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sparsity_roofline.bench.timing import counters, nvml
+from sparsity_roofline.bench.timing.clocks import Lock, lock_of, require_held
 from sparsity_roofline.bench.timing.clockstate import ClockState, clock_state, under_load
 from sparsity_roofline.bench.timing.counters import Number, Reading
 from sparsity_roofline.bench.timing.nvml import Why
-from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Samples
+from sparsity_roofline.bench.timing.protocol import Clocks, InvalidMeasurement, Samples
 
 MOST_LEFT_OUT = 0.05
 """Share of samples that may be left out before the set says nothing any more."""
@@ -45,6 +46,8 @@ class Conditions:
         highest_mhz: the GPU's highest SM clock.
         foreign: other compute processes on the GPU.
         samples: what the timer brought, if it did.
+        clocks: the regime asked for.
+        lock: what holds the clock, under ``fixed``.
     """
 
     before: Reading | None = None
@@ -54,6 +57,8 @@ class Conditions:
     highest_mhz: Number | Why = "no_library"
     foreign: int | Why = "no_library"
     samples: Samples | None = None
+    clocks: Clocks = "as-found"
+    lock: Lock | None = None
 
     def clocks_mhz(self) -> list[float]:
         """The timer's readings of the SM clock while samples were taken."""
@@ -75,13 +80,15 @@ class Conditions:
         after cannot tell which of them it disturbed.
 
         Raises:
-            InvalidMeasurement: more than 5 % of the samples are left out.
+            InvalidMeasurement: more than 5 % of the samples are left out, or the clock was not held as asked.
         """
         if isinstance(self.foreign, int) and self.foreign > 0:
             cause = f"{self.foreign} other compute process{'es' if self.foreign > 1 else ''} on the GPU"
             samples.discarded += [cause] * len(samples.busy_ns)
             samples.busy_ns, samples.span_ns = [], []
         require_enough(samples)
+        if self.clocks == "fixed":
+            require_held(self.lock, samples.sm_clock_mhz)
 
     def columns(self) -> dict[str, Any]:
         """Columns of the record by name; a word instead of a value where there is none."""
@@ -124,6 +131,8 @@ def watched(
         gpu = gpu if gpu is not None else _handle()
         found.highest_mhz = counters.highest_clock_mhz(gpu, library=library)
         found.before = counters.read(gpu, library=library)
+        if found.clocks == "fixed":
+            found.lock = lock_of(nvml.device_uuid())
     try:
         yield found
     finally:

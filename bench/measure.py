@@ -138,7 +138,7 @@ class Bench:
         self._check(record, y, expected, case, prepared, "")
         sets = self._sets(rotation.Operands(prepared, x, y), matrix, case, kernel)
         try:
-            with rows.conditions(record, device) as seen:
+            with rows.conditions(record, device, self.regime) as seen:
                 seen.samples = samples = self._sample(sets)
         except UserError as refusal:  # the timer cannot hold the regime that was asked for
             raise NoTimer(str(refusal)) from refusal

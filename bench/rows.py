@@ -113,7 +113,7 @@ def add_check(record: Record, result: CheckResult) -> None:
 
 
 @contextmanager
-def conditions(record: Record, device: Device) -> Iterator[Conditions]:
+def conditions(record: Record, device: Device, regime: Regime) -> Iterator[Conditions]:
     """Watch the device and the host around the block, and write down what was seen whether or not the block succeeds.
 
     The block leaves its samples in ``Conditions.samples``.
@@ -121,7 +121,7 @@ def conditions(record: Record, device: Device) -> Iterator[Conditions]:
     Raises:
         InvalidMeasurement: the conditions leave too few of the samples.
     """
-    seen = Conditions()
+    seen = Conditions(clocks=regime.clocks)
     try:
         with watched(device, seen):
             yield seen

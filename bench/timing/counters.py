@@ -76,6 +76,7 @@ def read(device_handle: Any, *, library: Any | None = None) -> Reading:
 
     milliwatts = ask(lambda n, h: n.nvmlDeviceGetPowerUsage(h))
     fields = nvml.field_values(device_handle, _fields(library), library=library)
+    absent = "not_supported" if nvml.known(device_handle) else cast(Why, device_handle)
     return Reading(
         at_s=perf_counter(),
         sm_clock_mhz=ask(lambda n, h: n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM)),
@@ -84,7 +85,7 @@ def read(device_handle: Any, *, library: Any | None = None) -> Reading:
         temperature_c=ask(lambda n, h: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU)),
         reasons=ask(_reasons),
         energy_mj=fields[ENERGY],
-        violations={column: fields.get(number, "not_supported") for column, number in VIOLATIONS.items()},
+        violations={column: fields.get(number, absent) for column, number in VIOLATIONS.items()},
         pids=nvml.compute_pids(device_handle, library=library),
     )
 

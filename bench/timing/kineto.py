@@ -100,6 +100,7 @@ class KinetoTimer:
             stop_reason=reason,
             host_ns=host_ns,
             sm_clock_mhz=statistics.median(session.clocks) if session.clocks else None,
+            clocks_mhz=session.clocks,
         )
 
 

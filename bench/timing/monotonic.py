@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, perf_counter_ns
 
-from sparsity_roofline.bench.timing import flush
+from sparsity_roofline.bench.timing import clocks, flush, nvml
 from sparsity_roofline.bench.timing.protocol import Regime, Samples, Stopping
 from sparsity_roofline.bench.timing.stopping import stop
 from sparsity_roofline.kernels.protocol import YES, Support
@@ -64,7 +64,9 @@ class MonotonicTimer:
 
 
 def require_clocks_as_found(regime: Regime, timer: str) -> None:
-    """Refuse a clock regime that nobody would be holding."""
+    """Refuse a clock regime that nobody is holding: any but ``as-found``, unless a lock (``clocks``) is on the GPU."""
+    if regime.clocks == "fixed" and timer != MonotonicTimer.name and clocks.lock_of(nvml.device_uuid()) is not None:
+        return
     if regime.clocks != "as-found":
         raise UserError(
             f"timer {timer} measures with clocks as found, not {regime.clocks}: ask for as-found", exit_code=6
