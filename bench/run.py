@@ -18,6 +18,7 @@ from sparsity_roofline.bench.folder import RunFolder
 from sparsity_roofline.bench.plan import Plan
 from sparsity_roofline.bench.redact import redact, redact_argv
 from sparsity_roofline.bench.supervisor import Supervisor, now
+from sparsity_roofline.bench.timing import clocks, nvml
 from sparsity_roofline.model.record import SCHEMA_VERSION
 
 __all__ = ["Event", "RunSummary", "run"]
@@ -53,8 +54,11 @@ def run(
     """
     start = time.monotonic()
     meta = _meta(plan, argv, budget_s)
-    with RunFolder.open(folder, meta, resume=resume) as where, _interrupts():
-        supervisor = Supervisor(plan, where, case_timeout_s, budget_s, on_event, calibrate, start)
+    fixed = plan.suite.regime.clocks == "fixed"
+    with RunFolder.open(folder, meta, resume=resume) as where, _interrupts(), _clocks(plan.device, fixed) as said:
+        # Ceilings are kept and used for runs with free clocks: they are not measured under a lock.
+        supervisor = Supervisor(plan, where, case_timeout_s, budget_s, on_event, calibrate and not fixed, start)
+        supervisor.notes += said
         try:
             supervisor.work()
         except KeyboardInterrupt:
@@ -89,6 +93,24 @@ def _meta(plan: Plan, argv: Sequence[str], budget_s: float | None) -> dict[str, 
         "started": now(),
         "finished": None,
     }
+
+
+@contextlib.contextmanager
+def _clocks(device: str, fixed: bool) -> Iterator[list[str]]:
+    """Undo a lock that a killed run left, and hold one for this run where ``fixed`` clocks are asked for.
+
+    This process holds it, not the worker: it outlives every worker, and it ends in an orderly way. Yields what is to
+    be told.
+    """
+    if device != "cuda":
+        yield []
+        return
+    said = clocks.restore_left_behind()
+    if not fixed:
+        yield said
+        return
+    with clocks.held(nvml.device_uuid()) as lock:
+        yield [*said, f"the SM clock is locked at {lock.mhz:.0f} MHz until the run ends"]
 
 
 @contextlib.contextmanager

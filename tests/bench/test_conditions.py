@@ -17,7 +17,7 @@ import torch
 
 from sparsity_roofline.bench import conditions, rows
 from sparsity_roofline.bench.conditions import Conditions, ranges, read_host, require_enough, watched
-from sparsity_roofline.bench.timing import counters, nvml
+from sparsity_roofline.bench.timing import clocks, counters, nvml
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Samples
 from sparsity_roofline.model import hardware
 from sparsity_roofline.model.case import Case
@@ -126,6 +126,24 @@ def test_our_own_parent_is_not_foreign(fake: FakeNvml) -> None:
     record = Record("ok")
     around(record, samples)
     assert record.foreign_processes == 0
+
+
+def test_fixed_clocks_that_were_not_held_give_no_time(
+    fake: FakeNvml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path))
+    monkeypatch.setattr(nvml, "device_uuid", lambda device=None: "GPU-1")
+    fixed = Regime(clocks="fixed")
+    with pytest.raises(InvalidMeasurement, match="nobody holds"), rows.conditions(Record("ok"), "cuda", fixed) as seen:
+        seen.samples = samples(clock=1410.0)
+    with clocks.held("GPU-1", 1410, library=fake):
+        with rows.conditions(Record("ok"), "cuda", fixed) as seen:
+            seen.samples = samples(clock=1410.0)
+        with (
+            pytest.raises(InvalidMeasurement, match="locked at 1410 MHz and ran at 1305"),
+            rows.conditions(Record("ok"), "cuda", fixed) as seen,
+        ):
+            seen.samples = samples(clock=1305.0)
 
 
 def test_a_failure_inside_keeps_its_conditions_and_its_error(fake: FakeNvml) -> None:
