@@ -194,7 +194,7 @@ def message(pairs: pd.DataFrame) -> str:
     return (
         f"{len(bound)} of {len(pairs)} pairs are host-bound: a call from Python costs the host more than the kernel "
         f"takes, at worst {worst['host_us']:.0f} us beside {worst['time_sparse_ns'] / 1e3:.1f} us "
-        f"({worst['kernel']}); times hold inside a CUDA graph, see tables/amortisation."
+        f"({worst['kernel']}); the times are the device's, as in a CUDA graph. See tables/amortisation."
     )
 
 
