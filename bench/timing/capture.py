@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement
@@ -47,7 +48,7 @@ def capture(calls: Sequence[Callable[[], None]]) -> Captured:
         graph = torch.cuda.CUDAGraph(keep_graph=True)
     except TypeError:
         raise InvalidMeasurement("this torch cannot show a graph's nodes: needs torch 2.8 or later") from None
-    stream = torch.cuda.Stream()
+    stream = side_stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     torch.cuda.synchronize()
     try:
@@ -71,6 +72,14 @@ def capture(calls: Sequence[Callable[[], None]]) -> Captured:
     if nodes:
         graph.instantiate()
     return Captured(graph, len(calls), nodes // len(calls))
+
+
+@cache
+def side_stream(device: int) -> torch.cuda.Stream:
+    """The stream that captures: the default one cannot. One a process, as libraries keep a workspace for each."""
+    import torch
+
+    return torch.cuda.Stream(device)
 
 
 def root_cause(error: BaseException) -> str:

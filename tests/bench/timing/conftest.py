@@ -158,7 +158,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimulatedGpu:
     SimulatedEvent.gpu = SimulatedGraph.gpu = made
     monkeypatch.setattr(torch.cuda, "Event", SimulatedEvent)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", SimulatedGraph)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr(capture, "side_stream", lambda device: SimpleNamespace(wait_stream=lambda other: None))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(capture, "count_activities", lambda graph: len(made.graphs[graph].nodes))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sparsity_roofline.bench.timing import KinetoTimer, flush, kineto
-from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Stopping
+from sparsity_roofline.bench.timing import EventsTimer, GraphTimer, KinetoTimer, flush, kineto
+from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Samples, Stopping
 from sparsity_roofline.bench.timing.segments import segment
 
 pytestmark = pytest.mark.gpu
@@ -108,3 +108,75 @@ def test_cost_of_a_session_is_bounded(timer: KinetoTimer) -> None:
     session = kineto._Session(silent(lambda: torch.neg(x, out=x)), Regime("hot"), 0)
     assert sum(len(session.batch(20)) for _ in range(20)) == 400
     assert segment([], 0, (), ()) == []
+
+
+# -- the other timers
+
+
+def median(samples: Samples) -> float:
+    return float(statistics.median(samples.busy_ns))
+
+
+@pytest.fixture(scope="module")
+def others() -> list[EventsTimer | GraphTimer]:
+    return [EventsTimer(settle_seconds=0.5), GraphTimer(settle_seconds=0.5)]
+
+
+def test_timers_agree_on_a_long_kernel(timer: KinetoTimer, others: list[EventsTimer | GraphTimer]) -> None:
+    """Constants of a few us vanish in a product of some hundred."""
+    import torch
+
+    a = torch.randn(4096, 4096, device="cuda", dtype=torch.float16)
+    y = torch.empty_like(a)
+    call = silent(lambda: torch.mm(a, a, out=y))
+    reference = timer.measure(call, Regime("hot"), Stopping())
+    for other in others:
+        samples = other.measure(call, Regime("hot"), Stopping())
+        assert samples.kernels_per_call == reference.kernels_per_call
+        assert median(samples) == pytest.approx(median(reference), rel=0.15)
+
+
+def test_an_empty_call_is_refused_by_all(others: list[EventsTimer | GraphTimer]) -> None:
+    for other in others:
+        with pytest.raises(InvalidMeasurement, match="nothing on the device"):
+            other.measure(lambda: None, Regime("hot"), Stopping())
+
+
+def test_events_hold_no_host_time() -> None:
+    import time
+
+    import torch
+
+    x = torch.randn(1024, device="cuda")
+
+    def slow() -> None:
+        time.sleep(0.0005)
+        torch.neg(x, out=x)
+
+    samples = EventsTimer(settle_seconds=0).measure(slow, Regime(), Stopping())
+    assert median(samples) < 3e4
+
+
+def test_a_waiting_call_is_refused_by_both_and_leaves_no_trace(others: list[EventsTimer | GraphTimer]) -> None:
+    import torch
+
+    x = torch.randn(1 << 20, device="cuda")
+
+    def waiting() -> None:
+        torch.neg(x, out=x)
+        torch.cuda.synchronize()
+
+    for other in others:
+        with pytest.raises(InvalidMeasurement):
+            other.measure(waiting, Regime("hot"), Stopping())
+        assert other.measure(silent(lambda: torch.neg(x, out=x)), Regime("hot"), Stopping()).kernels_per_call == 1
+
+
+def test_a_rotation_is_colder_than_one_call() -> None:
+    import torch
+
+    buffers = [torch.randn(1 << 22, device="cuda") for _ in range(8)]
+    calls = [silent(lambda b=b: torch.neg(b, out=b)) for b in buffers]
+    timer = GraphTimer(settle_seconds=0)
+    cold = timer.measure_rotation(calls, Regime(), Stopping())
+    assert median(cold) > 1.2 * median(timer.measure(calls[0], Regime("hot"), Stopping()))
