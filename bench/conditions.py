@@ -11,7 +11,7 @@ from typing import Any
 
 from sparsity_roofline.bench.timing import counters, nvml
 from sparsity_roofline.bench.timing.clocks import Lock, lock_of, require_held
-from sparsity_roofline.bench.timing.clockstate import ClockState, clock_state, under_load
+from sparsity_roofline.bench.timing.clockstate import ClockState, clock_state
 from sparsity_roofline.bench.timing.counters import Number, Reading
 from sparsity_roofline.bench.timing.nvml import Why
 from sparsity_roofline.bench.timing.protocol import Clocks, InvalidMeasurement, Samples
@@ -45,6 +45,7 @@ class Conditions:
         before, after, host_before, host_after: the readings.
         highest_mhz: the GPU's highest SM clock.
         foreign: other compute processes on the GPU.
+        energy: mJ and the seconds they cover, where the meter was due.
         samples: what the timer brought, if it did.
         clocks: the regime asked for.
         lock: what holds the clock, under ``fixed``.
@@ -56,6 +57,7 @@ class Conditions:
     host_after: HostReading | None = None
     highest_mhz: Number | Why = "no_library"
     foreign: int | Why = "no_library"
+    energy: tuple[Number | Why, float] | None = None
     samples: Samples | None = None
     clocks: Clocks = "as-found"
     lock: Lock | None = None
@@ -95,6 +97,8 @@ class Conditions:
         out: dict[str, Any] = {}
         if self.before is not None and self.after is not None:
             out |= _gpu_columns(self.before, self.after, self.clocks_mhz())
+            if self.energy is not None:
+                out["energy_mj"], out["energy_s"] = self.energy
             out["foreign_processes"] = self.foreign
             out["clock_state"] = self.clock_state()
         if self.host_before is not None and self.host_after is not None:
@@ -116,28 +120,27 @@ def require_enough(samples: Samples) -> None:
 
 
 @contextmanager
-def watched(
-    device: str, found: Conditions, *, library: Any | None = None, handle: Any | None = None
-) -> Iterator[Conditions]:
+def watched(device: str, found: Conditions) -> Iterator[Conditions]:
     """Read the device and the host into ``found`` before and after the block; after an error in it, too.
 
     Args:
         device: ``cuda`` (the current one) or ``cpu``.
-        library, handle: stand in for NVML and its handle of the device in tests.
     """
     found.host_before = read_host()
-    gpu = handle
     if device == "cuda":
-        gpu = gpu if gpu is not None else _handle()
-        found.highest_mhz = counters.highest_clock_mhz(gpu, library=library)
-        found.before = counters.read(gpu, library=library)
+        gpu = _handle()
+        found.highest_mhz = counters.highest_clock_mhz(gpu)
+        meter = counters.energy_meter(gpu)
+        meter.begin()
+        found.before = counters.read(gpu)
         if found.clocks == "fixed":
             found.lock = lock_of(nvml.device_uuid())
     try:
         yield found
     finally:
         if device == "cuda":
-            found.after = counters.read(gpu, library=library)
+            found.after = counters.read(gpu)
+            found.energy = meter.read()
             found.foreign = _foreign(found)
         found.host_after = read_host()
 
@@ -198,17 +201,15 @@ def _has_context() -> bool:
 
 
 def _gpu_columns(before: Reading, after: Reading, during: list[float]) -> dict[str, Any]:
-    clocks = under_load(before, during, after)
     out: dict[str, Any] = {
         "watched_s": after.at_s - before.at_s,
         "sm_clock_before_mhz": before.sm_clock_mhz,
         "sm_clock_after_mhz": after.sm_clock_mhz,
-        "sm_clock_low_mhz": min(clocks) if clocks else None,
-        "sm_clock_high_mhz": max(clocks) if clocks else None,
+        "sm_clock_low_mhz": min(during) if during else None,
+        "sm_clock_high_mhz": max(during) if during else None,
         "memory_clock_mhz": after.memory_clock_mhz,
         "power_w": after.power_w,
         "temperature_c": after.temperature_c,
-        "energy_mj": counters.grown(before.energy_mj, after.energy_mj),
         "throttle_reasons_before": before.reasons,
         "throttle_reasons_after": after.reasons,
     }

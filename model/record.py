@@ -101,12 +101,13 @@ class Record:
     watched_s: float | None = None  # from the reading before to the one after: the time that deltas cover
     sm_clock_before_mhz: float | None = None
     sm_clock_after_mhz: float | None = None
-    sm_clock_low_mhz: float | None = None  # lowest and highest reading under load
+    sm_clock_low_mhz: float | None = None  # lowest and highest of the timer's readings under load
     sm_clock_high_mhz: float | None = None
     memory_clock_mhz: float | None = None
     power_w: float | None = None  # after the samples; the driver's average over about a second
     temperature_c: float | None = None  # after the samples
-    energy_mj: float | None = None  # delta; coarse for less than a second
+    energy_mj: float | None = None  # since the run's last reading, which is at least a second ago
+    energy_s: float | None = None  # the time it covers
     throttle_reasons_before: int | None = None  # NVML's bitmask
     throttle_reasons_after: int | None = None
     throttle_power_ns: int | None = None  # deltas of NVML's violation counters, which advance in steps of about 0.1 s

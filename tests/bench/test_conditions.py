@@ -37,6 +37,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     monkeypatch.setattr(conditions, "_handle", lambda: nvml.handle("1", library=made))
     monkeypatch.setattr(nvml, "_library", lambda: made)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    counters.energy_meter.cache_clear()
+    counters.energy_meter("GPU-1").every_s = 0.001
     return made
 
 
@@ -59,6 +61,7 @@ def test_all_columns_of_an_undisturbed_case(fake: FakeNvml) -> None:
     assert (record.sm_clock_low_mhz, record.sm_clock_high_mhz) == (1965, 1980)
     assert (record.power_w, record.temperature_c, record.memory_clock_mhz) == (655.0, 52, 2619)
     assert (record.energy_mj, record.throttle_power_ns, record.throttle_thermal_ns) == (90_000, 25_000, 0)
+    assert record.energy_s == pytest.approx(record.watched_s, rel=0.5)
     assert (record.throttle_reasons_before, record.throttle_reasons_after) == (0, 0)
     assert record.watched_s is not None
     assert 0 < record.watched_s < 5
@@ -76,7 +79,7 @@ def test_every_column_is_one_of_the_record(fake: FakeNvml) -> None:
 def test_what_cannot_be_read_is_none_and_a_word(fake: FakeNvml, code: int) -> None:
     fake.gpu.power_mw = fake.gpu.fields = fake.gpu.pids = Err(code)
     record = Record("ok")
-    around(record, samples)
+    around(record, lambda: time.sleep(0.002) or samples())
     word = {3: "not_supported", 4: "no_permission"}[code]
     assert record.power_w is record.energy_mj is record.throttle_power_ns is record.foreign_processes is None
     said = json.loads(record.unread)

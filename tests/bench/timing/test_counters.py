@@ -23,7 +23,7 @@ def test_every_figure_of_the_device_asked_for() -> None:
     fake.gpus["GPU-0"].sm_clock = 345
     seen = look(fake)
     assert (seen.sm_clock_mhz, seen.memory_clock_mhz, seen.power_w, seen.temperature_c) == (1755, 2619, 412.5, 41)
-    assert (seen.reasons, seen.energy_mj, seen.pids) == (0, 5_000_000, frozenset({7, 8}))
+    assert (seen.reasons, seen.pids) == (0, frozenset({7, 8}))
     assert seen.violations == {
         "throttle_power_ns": 70_000, "throttle_thermal_ns": 0, "throttle_board_ns": 0, "throttle_reliability_ns": 9,
         "throttle_sw_thermal_ns": 0, "throttle_hw_thermal_ns": 0, "throttle_power_brake_ns": 0,
@@ -36,7 +36,7 @@ def test_one_refusal_is_one_word_and_no_zero(name: str, code: int, word: str) ->
     seen = look(FakeNvml(**{name: Err(code)}))
     answers = {
         "sm_clock": seen.sm_clock_mhz, "power_mw": seen.power_w, "temperature": seen.temperature_c,
-        "reasons": seen.reasons, "pids": seen.pids, "fields": seen.energy_mj,
+        "reasons": seen.reasons, "pids": seen.pids, "fields": seen.violations["throttle_power_ns"],
     }  # fmt: skip
     assert answers.pop(name) == word
     assert all(nvml.known(v) for v in answers.values())
@@ -64,7 +64,7 @@ def test_fields_that_meant_something_else_are_not_asked(driver: str) -> None:
 def test_no_library_says_so_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "_library", lambda: None)
     seen = read(nvml.handle("1"))
-    figures = [seen.sm_clock_mhz, seen.power_w, seen.temperature_c, seen.reasons, seen.energy_mj, seen.pids]
+    figures = [seen.sm_clock_mhz, seen.power_w, seen.temperature_c, seen.reasons, seen.pids]
     assert {*figures, *seen.violations.values()} == {"no_library"}
 
 
@@ -86,8 +86,8 @@ def test_a_value_type_nobody_knows_is_not_guessed() -> None:
             return answers
 
     seen = look(Newer())
-    assert seen.energy_mj == "not_supported"
-    assert seen.violations["throttle_power_ns"] == 70_000
+    assert seen.violations["throttle_power_ns"] == "not_supported"
+    assert seen.violations["throttle_reliability_ns"] == 9
 
 
 def test_growth() -> None:
@@ -96,6 +96,44 @@ def test_growth() -> None:
     assert grown(12, 5) == "not_supported"  # the driver was loaded again
     assert grown("no_permission", 5) == "no_permission"
     assert grown(5, "no_library") == "no_library"
+
+
+class TestEnergy:
+    @pytest.fixture
+    def meter(self, monkeypatch: pytest.MonkeyPatch) -> counters.EnergyMeter:
+        self.now = 100.0
+        monkeypatch.setattr(counters, "perf_counter", lambda: self.now)
+        self.fake = FakeNvml()
+        return counters.EnergyMeter("GPU-1", library=self.fake)
+
+    def use(self, seconds: float, millijoules: int) -> None:
+        self.now += seconds
+        self.fake.gpu.fields |= {83: self.fake.gpu.fields[83] + millijoules}
+
+    def test_it_adds_up_over_cases_and_asks_once_a_second(self, meter: counters.EnergyMeter) -> None:
+        meter.begin()
+        read = []
+        for _ in range(10):
+            meter.begin()  # before every case; only the first counts
+            self.use(0.4, 200_000)
+            read.append(meter.read())
+        covered = [r for r in read if r is not None]
+        assert len(covered) == 3  # every third case: 1.2 s
+        assert all(mj == 600_000 and seconds == pytest.approx(1.2) for mj, seconds in covered)
+
+    def test_a_long_case_has_its_own(self, meter: counters.EnergyMeter) -> None:
+        meter.begin()
+        self.use(3.0, 2_100_000)
+        assert meter.read() == (2_100_000, 3.0)
+
+    def test_nothing_before_it_began(self, meter: counters.EnergyMeter) -> None:
+        assert meter.read() is None
+
+    def test_a_refusal_is_a_word(self, meter: counters.EnergyMeter) -> None:
+        meter.begin()
+        self.now += 2
+        self.fake.gpu.fields = {83: Err(4)}
+        assert meter.read() == ("no_permission", 2.0)
 
 
 OWN = 100
