@@ -14,7 +14,7 @@ import pandas as pd
 
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.record import CEILINGS, PRESETS
-from sparsity_roofline.validation import amortisation, errors, tables
+from sparsity_roofline.validation import amortisation, clockplot, errors, tables
 from sparsity_roofline.validation.decisions import break_even
 from sparsity_roofline.validation.frame import add_ceilings, check_preset, normalise
 from sparsity_roofline.validation.join import pair
@@ -175,6 +175,8 @@ def _messages(rows: pd.DataFrame, pairs: pd.DataFrame, unpaired: pd.DataFrame) -
         )
     if told := amortisation.message(pairs):
         said.append(told)
+    if told := clockplot.message(rows):
+        said.append(told)
     if pairs["synthetic"].any():
         said.append(f"{int(pairs['synthetic'].sum())} of {len(pairs)} pairs use synthetic weights.")
     return said
@@ -214,6 +216,8 @@ def _plots(result: Validation, rows: pd.DataFrame, folder: Path, preset: str) ->
         "roofline": lambda: plots.roofline_plot(rows, preset=preset),
         "fraction": lambda: plots.fraction_plot(result.pairs),
     }
+    if clockplot.has_clocks(rows):
+        drawn["clocks"] = lambda: clockplot.clock_plot(rows)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in drawn.items():

@@ -14,7 +14,7 @@ The rule, in this order:
 
 Only the timer's readings count as load. Those before and after the case do not: on an H100 the clock is back at
 1965 MHz 0.1 s after a load that held it at 1320, and an idle device lets it fall. Seen there, too: the counters advance
-in steps of 0.1 s, and the reason of a power cap stays up for 0.2 to 0.5 s, so that a case of 0.1 s shows one of the two.
+in steps of 0.1 s, and the reason of a power cap stays up for 0.2 to 0.5 s: a case of 0.1 s shows one of the two.
 The label leaves no sample out; it says what to compare.
 """
 

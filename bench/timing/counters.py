@@ -2,7 +2,7 @@
 
 Every figure is a value or one of ``not_supported``, ``no_permission``, ``no_library``. A reading takes about 50 us on
 an H100, allocates nothing on the device and waits for nothing. The driver brings cumulative counters up to date in
-steps of 0.1 s, so the delta of one short case may hold time of its neighbour; over a run they add up. The energy counter
+steps of 0.1 s: the delta of one short case may hold time of its neighbour; over a run they add up. The energy counter
 alone takes milliseconds to read (2.5 on an H100), so it is read once a second at most (``EnergyMeter``).
 """
 
