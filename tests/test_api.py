@@ -91,6 +91,8 @@ def test_validate_passes_every_option_on() -> None:
     some = records[records["M"] == records["M"].max()]
     result = sr.validate(some, floor_ns=1e12, resamples=10, seed=3)
     assert result.pairs["below_floor"].all()
+    with pytest.raises(sr.UserError, match=r"choose one of dense\.cublas"):
+        sr.validate(some, dense_kernel="dense.abacus")
     assert (result.options["floor_ns"], result.options["resamples"], result.options["seed"]) == (1e12, 10, 3)
 
 

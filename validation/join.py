@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.record import PRESETS
 from sparsity_roofline.validation import flags
 from sparsity_roofline.validation.amortisation import add_amortisation
@@ -99,7 +100,7 @@ def pair(
         floor_ns: a speed of light below this marks a pair ``below_floor``; None: 5 us on a GPU, none on a CPU.
 
     Raises:
-        UserError: not a table of records, or an unknown preset or kind of ceilings.
+        UserError: not a table of records, an unknown preset or kind of ceilings, or a dense kernel without a record.
         ValueError: the identity ln(measured / predicted) = ln(parity) does not hold in the result (model.md 4).
     """
     check_preset(preset)
@@ -108,6 +109,7 @@ def pair(
     usable = (rows["status"] == "ok") & (rows["time_ns"] > 0) & np.isfinite(rows["time_ns"])
     usable &= (rows[f"sol_{preset}_ns"] > 0) & np.isfinite(rows[f"sol_{preset}_ns"])
     is_dense = rows["format"] == "dense"
+    _check_dense(rows.loc[is_dense, "kernel"].unique().tolist(), dense_kernel)
 
     sparse, dense = rows[usable & ~is_dense], rows[usable & is_dense]
     partner = _partners(sparse, dense, dense_kernel)
@@ -121,6 +123,11 @@ def pair(
     left = rows[~rows.index.isin(used | set(sparse.index[has]))].copy()
     left["why"] = pd.Series(_why(left, usable, dense, preset, dense_kernel), left.index, dtype=object)
     return Joined(pairs, left[list(UNPAIRED_COLUMNS)].reset_index(drop=True))
+
+
+def _check_dense(names: list[str], dense_kernel: str | None) -> None:
+    if dense_kernel not in (None, "best", *names) and names:
+        raise UserError(f"no record of a dense kernel {dense_kernel!r}: choose one of {', '.join(sorted(names))}, best")
 
 
 def wanted_dense(row_unit: str, dense_kernel: str | None) -> str:
