@@ -18,8 +18,8 @@ class DType:
     Attributes:
         name: how files, records and the command line spell it.
         element_bytes: bytes of one stored element.
-        peak: the quantity of ``hardware.csv`` that holds its peak rate in the preset ``paper`` (design: tensor cores
-            for every type but fp32 and fp64).
+        peak: the quantity of ``hardware.csv`` that holds its peak rate in the preset ``paper``: the tensor cores'
+            for every type but fp32 and fp64.
         unit: the unit that peak belongs to on a GPU.
     """
 

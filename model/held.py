@@ -1,7 +1,7 @@
 """Speed of light at the clock a device really held, beside the one at the clock its peaks are printed for.
 
 A printed peak is operations per cycle times one clock, and the vendor chose that clock per unit: on an H100 SXM the
-FP32 peak is printed for 1980 MHz, the tensor cores' for 1830 MHz (model.md 5.8 and 10). At another clock the compute
+FP32 peak is printed for 1980 MHz, the tensor cores' for 1830 MHz. At another clock the compute
 term changes in proportion; the memory term does not, since DRAM has a clock of its own. A clock held above the printed
 one gives a higher peak, which is no fault: 1980 MHz on tensor cores is 8 % more than the data sheet says.
 """
@@ -25,7 +25,7 @@ TENSOR_CLOCK_HZ = {
     "B200-HGX": 1856e6,
 }
 """Clock behind the printed tensor peaks where it is not the boost clock: printed fp16 peak / (SMs x operations per SM
-and cycle), model.md 10.2. The B200's follows from its peak alone, so it confirms nothing."""
+and cycle). The B200's follows from its peak alone, so it confirms nothing."""
 
 _CUDA_CORES = ("fp32_flops", "fp64_flops")
 

@@ -52,7 +52,7 @@ def test_folders_are_linked_and_bare(folder: str) -> None:
 
 
 def test_committed_results_hold_no_paths() -> None:
-    """Committed results carry no host, user or path (design: rules of evidence)."""
+    """Committed results carry no host, user or path (CONTRIBUTING.md: rules of evidence)."""
     for path in (ROOT / "results").rglob("*.json"):
         text = path.read_text(encoding="utf-8")
         found = re.search(r'"(?:/|~/)[A-Za-z][^"]*"', text)

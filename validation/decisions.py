@@ -40,7 +40,7 @@ class Ranks:
 
 
 def ranks(pairs: pd.DataFrame) -> Ranks:
-    """Spearman and Kendall tau-b within (layer, N, dtype, kernel) across sparsities (model.md 8.4)."""
+    """Spearman and Kendall tau-b within (layer, N, dtype, kernel) across sparsities."""
     every_predicted, every_measured = _speedups(pairs)
     spearman, kendall, small, constant = [], [], 0, 0
     for positions in _positions(pairs):
@@ -88,7 +88,7 @@ def confusion(pairs: pd.DataFrame) -> Confusion:
 
 
 def break_even(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The sparsity at which each kernel starts to pay on each layer, predicted and measured (model.md 8.5).
+    """The sparsity at which each kernel starts to pay on each layer, predicted and measured.
 
     Interpolated linearly in ln(speedup) between neighbouring sparsities; NaN where the speedup does not cross 1 within
     the sparsities of the stratum. ``error`` = measured - predicted.

@@ -2,7 +2,7 @@
 
 e = ln(measured / predicted) throughout. For a speedup it is ``log_error`` of the join (= ln parity); for a latency the
 prediction is the speed of light, so e = -ln f. The three errors, dense, sparse and ratio, are never mixed: a good ratio
-says nothing about either side (model.md 4 and 8).
+says nothing about either side.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def cluster_bootstrap(
 ) -> tuple[float, float]:
     """Percentile interval of a statistic when whole clusters are drawn with replacement.
 
-    All sparsities and N of a layer shape share dense times and tiling, so they are one draw, not many (measurement.md
-    13). NaN below two clusters: one cluster carries no evidence of how clusters vary.
+    All sparsities and N of a layer shape share dense times and tiling, so they are one draw, not many. NaN below two clusters: one cluster carries no evidence of how clusters vary.
 
     Args:
         values: the points.

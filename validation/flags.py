@@ -1,7 +1,7 @@
 """What must be said about a pair beside its numbers: beaten bounds, fractions above one, the launch floor.
 
 A fraction above one is shown with its cause and never clipped. Under the paper's costs it can be honest; under the
-pattern-aware bound it is a fault of the bytes, the clock, the peak or the cache state until explained (model.md 8.7).
+pattern-aware bound it is a fault of the bytes, the clock, the peak or the cache state until explained.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import pandas as pd
 from sparsity_roofline.model.dtype import DTYPES
 
 GPU_FLOOR_NS = 5000.0
-"""No cold kernel of the H100 baseline finished under 3 to 4.4 us; below about 5 us of speed of light the launch decides
-(kernels.md 6)."""
+"""No cold kernel of the H100 baseline finished under 3 to 4.4 us; below about 5 us of speed of light the launch decides."""
 
 NOISE_NS = 64.0
-"""Two steps of the device clock's 32 ns grid: no smaller excess over a bound is one (measurement.md 4)."""
+"""Two steps of the device clock's 32 ns grid: no smaller excess over a bound is one."""
 
 _SIDES = ("sparse", "dense")
 
@@ -81,7 +80,7 @@ def _other_unit(row: pd.Series, side: str, preset: str) -> list[str]:
 
 
 def _bytes_not_moved(row: pd.Series, side: str, preset: str) -> list[str]:
-    """The two honest reasons for fewer DRAM bytes than charged, the larger first (model.md 5.6)."""
+    """The two honest reasons for fewer DRAM bytes than charged, the larger first."""
     saved = row[f"bytes_{preset}_{side}"] - row[f"bytes_bound_{side}"]
     if row[f"bound_{preset}_{side}"] != "memory" or not saved > 0:
         return []

@@ -101,7 +101,7 @@ def pair(
 
     Raises:
         UserError: not a table of records, an unknown preset or kind of ceilings, or a dense kernel without a record.
-        ValueError: the identity ln(measured / predicted) = ln(parity) does not hold in the result (model.md 4).
+        ValueError: the identity ln(measured / predicted) = ln(parity) does not hold in the result.
     """
     check_preset(preset)
     rows = add_ceilings(normalise(records), ceilings)
@@ -211,7 +211,7 @@ def _ratio_interval(pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _assert_identity(pairs: pd.DataFrame) -> None:
-    """ln(measured / predicted speedup) = ln(parity), always (model.md 4)."""
+    """ln(measured / predicted speedup) = ln(parity), always."""
     gap = np.abs(pairs["log_error"].to_numpy() - np.log(pairs["parity"].to_numpy()))
     if not bool(np.all(gap <= 1e-9)):
         worst = pairs.iloc[int(np.nanargmax(np.where(np.isnan(gap), np.inf, gap)))]

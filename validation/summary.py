@@ -1,4 +1,4 @@
-"""One row per stratum with everything model.md 8 asks for, and the strata themselves."""
+"""One row per stratum: counts, geometric means, errors and ranks; and the strata themselves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_strata(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs that averages are made of: at or above the launch floor (measurement.md 13)."""
+    """The pairs that averages are made of: at or above the launch floor."""
     return pairs[~pairs["below_floor"].astype(bool)]
 
 

@@ -59,7 +59,7 @@ def test_a_low_clock_can_change_what_binds() -> None:
 
 @pytest.mark.parametrize("device", ["h100", "h200", "H100-PCIe-80GB", "L40S"])
 def test_documented_tensor_clocks_reproduce_the_printed_peaks(device: str) -> None:
-    """model.md 10.2: SMs x FMA per SM and cycle x 2 x clock; 2048 FMA on Hopper, 512 on Ada."""
+    """SMs x FMA per SM and cycle x 2 x clock; 2048 FMA on Hopper, 512 on Ada."""
     sheet = hardware.datasheet(device)
     fma = 512 if device == "L40S" else 2048
     assert sheet.sm_count

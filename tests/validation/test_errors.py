@@ -174,7 +174,7 @@ def test_break_even_of_a_model_and_its_copy_is_the_same() -> None:
     rows = [record(**c, **shape, time_us=record(**c, **shape)["sol_unit_datasheet_ns"] / 500) for c in cases]  # type: ignore[arg-type]
     found = break_even(join(frame(*rows), preset="unit"))
     assert found["error"].iloc[0] == pytest.approx(0, abs=1e-12)
-    # CUDA cores are ten times slower than tensor cores: sparse pays above 90 % (model.md 3.2). Interpolation is coarse.
+    # CUDA cores are ten times slower than tensor cores: sparse pays above 90 %. Interpolation is coarse.
     assert found["predicted"].iloc[0] == pytest.approx(0.9, abs=0.02)
 
 
