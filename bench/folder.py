@@ -232,7 +232,7 @@ def _same(path: Path, known: dict[str, Any], asked: dict[str, Any]) -> None:
     words = {
         "version": "version of the program",
         "device_kind": "kind of device",
-        "plan": "plan (suite, matrices or kernels)",
+        "plan": "plan (suite, timer, cache state, matrices or kernels)",
     }
     for key, word in words.items():
         if known.get(key) != asked.get(key):
