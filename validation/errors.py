@@ -74,7 +74,8 @@ def cluster_bootstrap(
 ) -> tuple[float, float]:
     """Percentile interval of a statistic when whole clusters are drawn with replacement.
 
-    All sparsities and N of a layer shape share dense times and tiling, so they are one draw, not many. NaN below two clusters: one cluster carries no evidence of how clusters vary.
+    All sparsities and N of a layer shape share dense times and tiling, so they are one draw, not many. NaN
+    below two clusters: one cluster carries no evidence of how clusters vary.
 
     Args:
         values: the points.

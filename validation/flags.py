@@ -12,7 +12,8 @@ import pandas as pd
 from sparsity_roofline.model.dtype import DTYPES
 
 GPU_FLOOR_NS = 5000.0
-"""No cold kernel of the H100 baseline finished under 3 to 4.4 us; below about 5 us of speed of light the launch decides."""
+"""No cold kernel of the H100 baseline finished under 3 to 4.4 us; below about 5 us of speed of light the launch
+decides."""
 
 NOISE_NS = 64.0
 """Two steps of the device clock's 32 ns grid: no smaller excess over a bound is one."""
