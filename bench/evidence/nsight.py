@@ -4,8 +4,9 @@
 
 Needs an NVIDIA GPU, ``ncu`` on the PATH and the permission to read counters. Both sides see the same calls with the
 same cold, clean L2 (our flush before each call, ncu's own cache control off) and clocks as found. ncu runs in a process
-of its own, since CUPTI serves one tool at a time. It reads a constant more than CUPTI's records do; the time of a
-one-element kernel under both shows it.
+of its own, since CUPTI serves one tool at a time; a kernel that searches its algorithm anew in each process (``nm.cusparselt``)
+may then be another kernel. ncu reads a constant more for each kernel than CUPTI's records do; the time of a one-element
+kernel under both shows it.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def profiled() -> None:
         sys.stderr.write(f"NAME {number} {cell.name}\n")
 
 
-def parse(text: str) -> dict[tuple[int, int], float]:
-    """Nanoseconds of each (cell, turn) from ncu's CSV: the sum over the kernels of the range.
+def parse(text: str) -> dict[tuple[int, int], tuple[float, int]]:
+    """Nanoseconds of each (cell, turn) from ncu's CSV, summed over the kernels of the range, and their number.
 
     Raises:
         UserError: no table in the text.
@@ -76,7 +77,7 @@ def parse(text: str) -> dict[tuple[int, int], float]:
     if start is None:
         said = next((line for line in lines if "ERR" in line or "==ERROR==" in line), "no table in its output")
         raise UserError(f"ncu measured nothing: {said}", 6)
-    out: dict[tuple[int, int], float] = {}
+    out: dict[tuple[int, int], tuple[float, int]] = {}
     for row in csv.DictReader(io.StringIO("\n".join(lines[start:]))):
         if row.get("Metric Name") != METRIC:
             continue
@@ -84,12 +85,13 @@ def parse(text: str) -> dict[tuple[int, int], float]:
         words = ranges.partition("cell ")[2].replace('"', " ").replace(":", " ").split()
         key = (int(words[0]), int(words[1]))
         value = float(row["Metric Value"].replace(",", "")) * _UNITS[row["Metric Unit"]]
-        out[key] = out.get(key, 0.0) + value
+        total, kernels = out.get(key, (0.0, 0))
+        out[key] = (total + value, kernels + 1)
     return out
 
 
-def nsight(raw: Path) -> dict[str, float]:
-    """Median time of each cell in ns under ncu, whose own output is kept in ``raw``.
+def nsight(raw: Path) -> dict[str, tuple[float, int]]:
+    """Median time of each cell in ns under ncu and its kernels a call; ncu's own output is kept in ``raw``.
 
     Raises:
         UserError: ncu is missing or may not read counters.
@@ -106,23 +108,26 @@ def nsight(raw: Path) -> dict[str, float]:
         if line.startswith("NAME "):
             _, number, name = line.split(" ", 2)
             names[int(number)] = name
-    return {
-        name: statistics.median([ns for (cell, _), ns in times.items() if cell == number])
-        for number, name in names.items()
-        if any(cell == number for cell, _ in times)
-    }
+    found: dict[str, tuple[float, int]] = {}
+    for number, name in names.items():
+        calls = [call for (cell, _), call in times.items() if cell == number]
+        if calls:
+            found[name] = (statistics.median(ns for ns, _ in calls), statistics.mode(count for _, count in calls))
+    return found
 
 
-def compare(ours_ns: dict[str, float], nsight_ns: dict[str, float]) -> list[dict[str, float | str]]:
-    """Both raw figures and, with the one-element kernel's excess taken off, the difference in ns and as a share."""
+def compare(ours_ns: dict[str, float], nsight_ns: dict[str, tuple[float, int]]) -> list[dict[str, float | str]]:
+    """Both raw figures and, with the one-element kernel's excess taken off once a kernel, the difference."""
     empty = next(iter(ours_ns))
-    constant = nsight_ns[empty] - ours_ns[empty]
+    constant = nsight_ns[empty][0] - ours_ns[empty]
     rows: list[dict[str, float | str]] = []
     for name, time in ours_ns.items():
         if name in nsight_ns:
-            left = nsight_ns[name] - constant - time
-            row: dict[str, float | str] = {"kernel": name, "ours_us": time / 1e3, "ncu_us": nsight_ns[name] / 1e3}
-            row |= {"constant_us": constant / 1e3, "difference_us": left / 1e3, "difference_share": left / time}
+            theirs, kernels = nsight_ns[name]
+            left = theirs - kernels * constant - time
+            row: dict[str, float | str] = {"kernel": name, "kernels_per_call": str(kernels)}
+            row |= {"ours_us": time / 1e3, "ncu_us": theirs / 1e3, "constant_us": constant / 1e3}
+            row |= {"difference_us": left / 1e3, "difference_share": left / time}
             rows.append(row)
     return rows
 
