@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -224,3 +226,15 @@ def test_version(cli: Run) -> None:
     code, out, _ = cli("--version")
     assert code == 0
     assert out.startswith("sparsity-roofline, version ")
+
+
+def test_names_beyond_the_terminals_encoding_are_escaped(tmp_path: Path) -> None:
+    folder = tmp_path / "w\u00f6rk"
+    folder.mkdir()
+    (folder / "m\u2603.smtx").write_text("2, 4, 3\n0 2 3\n0 3 1\n")
+    source = Path(__file__).resolve().parents[1] / "src"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(source)}
+    command = [sys.executable, "-m", "sparsity_roofline", "matrices", "list", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "m\\u2603" in done.stdout
