@@ -12,7 +12,7 @@ from typing import Any
 from sparsity_roofline.bench.timing import counters, nvml
 from sparsity_roofline.bench.timing.clocks import Lock, lock_of, require_held
 from sparsity_roofline.bench.timing.clockstate import ClockState, clock_state
-from sparsity_roofline.bench.timing.counters import Number, Reading
+from sparsity_roofline.bench.timing.counters import EnergyMeter, Number, Reading
 from sparsity_roofline.bench.timing.nvml import Why
 from sparsity_roofline.bench.timing.protocol import Clocks, InvalidMeasurement, Samples
 
@@ -128,10 +128,10 @@ def watched(device: str, found: Conditions) -> Iterator[Conditions]:
     """
     found.host_before = read_host()
     if device == "cuda":
-        gpu = _handle()
-        found.highest_mhz = counters.highest_clock_mhz(gpu)
-        meter = counters.energy_meter(gpu)
+        meter = _meter()
         meter.begin()
+        gpu = meter.device_handle
+        found.highest_mhz = counters.highest_clock_mhz(gpu)
         found.before = counters.read(gpu)
         if found.clocks == "fixed":
             found.lock = lock_of(nvml.device_uuid())
@@ -178,10 +178,10 @@ def _first_line(path: Path) -> str | Why:
         return "not_supported"
 
 
-def _handle() -> Any:
+def _meter() -> EnergyMeter:
     import torch
 
-    return counters.current_handle(torch.cuda.current_device())
+    return counters.energy_meter(torch.cuda.current_device())
 
 
 def _foreign(found: Conditions) -> int | Why:

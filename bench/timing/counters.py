@@ -119,9 +119,9 @@ class EnergyMeter:
 
 
 @cache
-def energy_meter(device_handle: Any) -> EnergyMeter:
-    """The one meter of a device in this process."""
-    return EnergyMeter(device_handle)
+def energy_meter(device: int) -> EnergyMeter:
+    """The one meter of a CUDA device in this process; by number, since NVML's handles have no hash."""
+    return EnergyMeter(current_handle(device))
 
 
 def grown(before: Number | Why, after: Number | Why) -> Number | Why:

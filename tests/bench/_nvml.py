@@ -12,6 +12,18 @@ class FakeError(Exception):
         self.value = value
 
 
+class Handle:
+    """NVML's handles are ctypes pointers: equal to themselves, without a hash."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+
+    def __eq__(self, other: object) -> bool:
+        return self.uuid == (other.uuid if isinstance(other, Handle) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class FakeNvml:
     """Answers like the binding; an answer that is an error code (an ``Err``) is raised.
 
@@ -33,8 +45,8 @@ class FakeNvml:
         """The device under test: deliberately not NVML's first."""
         return self.gpus["GPU-1"]
 
-    def _answer(self, uuid: str, name: str) -> Any:
-        value = getattr(self.gpus[uuid], name)
+    def _answer(self, handle: Handle, name: str) -> Any:
+        value = getattr(self.gpus[handle.uuid], name)
         if isinstance(value, Err):
             raise FakeError(value.code)
         return value
@@ -42,30 +54,30 @@ class FakeNvml:
     def nvmlSystemGetDriverVersion(self) -> str:
         return self.driver
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Handle:
         if uuid not in self.gpus:
             raise FakeError(6)
-        return uuid
+        return Handle(uuid)
 
-    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
+    def nvmlDeviceGetClockInfo(self, handle: Handle, kind: int) -> int:
         return int(self._answer(handle, "sm_clock" if kind == 1 else "memory_clock"))
 
-    def nvmlDeviceGetMaxClockInfo(self, handle: str, kind: int) -> int:
+    def nvmlDeviceGetMaxClockInfo(self, handle: Handle, kind: int) -> int:
         return int(self._answer(handle, "max_clock"))
 
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+    def nvmlDeviceGetPowerUsage(self, handle: Handle) -> int:
         return int(self._answer(handle, "power_mw"))
 
-    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+    def nvmlDeviceGetTemperature(self, handle: Handle, sensor: int) -> int:
         return int(self._answer(handle, "temperature"))
 
-    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Handle) -> int:
         return int(self._answer(handle, "reasons"))
 
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Handle) -> list[SimpleNamespace]:
         return [SimpleNamespace(pid=p) for p in self._answer(handle, "pids")]
 
-    def nvmlDeviceGetFieldValues(self, handle: str, ids: list[int]) -> list[SimpleNamespace]:
+    def nvmlDeviceGetFieldValues(self, handle: Handle, ids: list[int]) -> list[SimpleNamespace]:
         table = self._answer(handle, "fields")
         out = []
         for number in ids:
@@ -75,18 +87,18 @@ class FakeNvml:
             out.append(SimpleNamespace(fieldId=number, nvmlReturn=code, valueType=3, value=held))
         return out
 
-    def nvmlDeviceGetSupportedGraphicsClocks(self, handle: str, memory_mhz: int) -> list[int]:
+    def nvmlDeviceGetSupportedGraphicsClocks(self, handle: Handle, memory_mhz: int) -> list[int]:
         return list(self._answer(handle, "supported"))
 
-    def nvmlDeviceSetGpuLockedClocks(self, handle: str, low: int, high: int) -> None:
+    def nvmlDeviceSetGpuLockedClocks(self, handle: Handle, low: int, high: int) -> None:
         self.calls.append(("lock", handle, low, high))
         self._answer(handle, "lockable")
-        self.gpus[handle].sm_clock = self.gpus[handle].lock_gives or high
+        self.gpus[handle.uuid].sm_clock = self.gpus[handle.uuid].lock_gives or high
 
-    def nvmlDeviceResetGpuLockedClocks(self, handle: str) -> None:
+    def nvmlDeviceResetGpuLockedClocks(self, handle: Handle) -> None:
         self.calls.append(("reset", handle))
         self._answer(handle, "lockable")
-        self.gpus[handle].sm_clock = 1980
+        self.gpus[handle.uuid].sm_clock = 1980
 
 
 class Err:

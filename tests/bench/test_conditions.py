@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparsity_roofline.bench import conditions, rows
+from sparsity_roofline.bench import rows
 from sparsity_roofline.bench.conditions import Conditions, ranges, read_host, require_enough, watched
 from sparsity_roofline.bench.timing import clocks, counters, nvml
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, Regime, Samples
@@ -31,15 +31,19 @@ def samples(n: int = 20, clock: float | None = 1980.0, **more: Any) -> Samples:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     """An H100 that this process alone computes on, by way of the same calls as in a run."""
     made = FakeNvml(pids=(os.getpid(),))
-    monkeypatch.setattr(conditions, "_handle", lambda: nvml.handle("1", library=made))
+    monkeypatch.setattr(nvml, "device_uuid", lambda device=None: "GPU-1")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(nvml, "_library", lambda: made)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    counters.energy_meter.cache_clear()
-    counters.energy_meter("GPU-1").every_s = 0.001
-    return made
+    for kept in (counters.current_handle, counters.energy_meter):
+        kept.cache_clear()
+    counters.energy_meter(0).every_s = 0.001
+    yield made
+    for kept in (counters.current_handle, counters.energy_meter):
+        kept.cache_clear()
 
 
 def around(record: Record, work: Callable[[], Samples]) -> None:
@@ -90,7 +94,8 @@ def test_what_cannot_be_read_is_none_and_a_word(fake: FakeNvml, code: int) -> No
 
 def test_without_nvml_the_run_goes_on(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "_library", lambda: None)
-    monkeypatch.setattr(conditions, "_handle", lambda: nvml.handle("1"))
+    for kept in (counters.current_handle, counters.energy_meter):
+        kept.cache_clear()
     record = Record("ok")
     around(record, partial(samples, clock=None))
     assert record.clock_state == "unknown"
@@ -135,7 +140,6 @@ def test_fixed_clocks_that_were_not_held_give_no_time(
     fake: FakeNvml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path))
-    monkeypatch.setattr(nvml, "device_uuid", lambda device=None: "GPU-1")
     fixed = Regime(clocks="fixed")
     with pytest.raises(InvalidMeasurement, match="nobody holds"), rows.conditions(Record("ok"), "cuda", fixed) as seen:
         seen.samples = samples(clock=1410.0)

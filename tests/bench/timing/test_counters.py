@@ -104,7 +104,7 @@ class TestEnergy:
         self.now = 100.0
         monkeypatch.setattr(counters, "perf_counter", lambda: self.now)
         self.fake = FakeNvml()
-        return counters.EnergyMeter("GPU-1", library=self.fake)
+        return counters.EnergyMeter(nvml.handle("1", library=self.fake), library=self.fake)
 
     def use(self, seconds: float, millijoules: int) -> None:
         self.now += seconds
