@@ -4,9 +4,9 @@
 
 Needs an NVIDIA GPU, ``ncu`` on the PATH and the permission to read counters. Both sides see the same calls with the
 same cold, clean L2 (our flush before each call, ncu's own cache control off) and clocks as found. ncu runs in a process
-of its own, since CUPTI serves one tool at a time; a kernel that searches its algorithm anew in each process (``nm.cusparselt``)
-may then be another kernel. ncu reads a constant more for each kernel than CUPTI's records do; the time of a one-element
-kernel under both shows it.
+of its own, since CUPTI serves one tool at a time; what searches its algorithm anew in each process (``nm.cusparselt``)
+may be another kernel there. ncu reads a constant more for each kernel than CUPTI's records do; the time of a
+one-element kernel under both shows it.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def nsight(raw: Path) -> dict[str, tuple[float, int]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     raw.write_text(done.stdout, encoding="utf-8")
     times = parse(done.stdout)
-    names = {}
+    names: dict[int, str] = {}
     for line in (done.stdout + done.stderr).splitlines():
         if line.startswith("NAME "):
-            _, number, name = line.split(" ", 2)
-            names[int(number)] = name
+            _, place, name = line.split(" ", 2)
+            names[int(place)] = name
     found: dict[str, tuple[float, int]] = {}
     for number, name in names.items():
-        calls = [call for (cell, _), call in times.items() if cell == number]
+        calls = [times[key] for key in times if key[0] == number]
         if calls:
             found[name] = (statistics.median(ns for ns, _ in calls), statistics.mode(count for _, count in calls))
     return found

@@ -8,10 +8,11 @@ from sparsity_roofline.bench.evidence.nsight import compare, parse, within
 from sparsity_roofline.model.errors import UserError
 
 RANGE = '"thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg"'
+NTH = '"533  ""<default domain>:cell 0 0:none:none:none:none:none:none"" "'
 TABLE = f"""==PROF== Connected to process 1
 ==PROF== Profiling "kernel": 0%....50%....100% - 1 pass
 "ID","Process ID","Kernel Name",{RANGE},"Metric Name","Metric Unit","Metric Value"
-"0","1","neg","533  ""<default domain>:cell 0 0:none:none:none:none:none:none"" ","gpu__time_duration.sum","nsecond","2,304"
+"0","1","neg",{NTH},"gpu__time_duration.sum","nsecond","2,304"
 "1","1","gemm","1 ""<default domain>"" ""cell 1 0"" none none","gpu__time_duration.sum","usecond","20.50"
 "2","1","reduce","1 ""<default domain>"" ""cell 1 0"" none none","gpu__time_duration.sum","usecond","2.00"
 "3","1","gemm","1 ""<default domain>"" ""cell 1 1"" none none","gpu__time_duration.sum","msecond","0.0231"
