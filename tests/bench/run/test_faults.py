@@ -114,8 +114,10 @@ def test_records_keep_their_own_rules(faulty) -> None:
         Record.from_dict(json.loads(line)).check()
 
 
+# A shell starts its background jobs with SIGINT ignored, and so would be the child of tests that run in one.
 SUPERVISE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = {path!r}
 sys.argv = ["supervise"]
 import importlib.util
