@@ -45,7 +45,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise UserError(
-                f"no space left to write {path}: every finished case is kept; free some space, then go on with --resume"
+                f"no space left to write {path}: every finished case is kept; free some, then go on with --resume",
+                4,
             ) from error
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -123,7 +124,8 @@ def validate(
         try:
             _write(result, rows, Path(out), preset, plots)
         except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise UserError(f"cannot write to {out}: {error.strerror or error}", 4 if full else 2) from error
     return result
 
 

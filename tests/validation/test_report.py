@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from sparsity_roofline.bench.store import write_records
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.validation import report
 from sparsity_roofline.validation.report import validate
 
 from ._records import frame, record, sweep
@@ -148,3 +150,13 @@ def test_user_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         validate(frame(record("dense"), record("csr")), tmp_path / "file", plots=False)
+
+
+def test_a_full_disk_has_a_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(report, "_write", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        validate(few(), tmp_path)
+    assert caught.value.exit_code == 4

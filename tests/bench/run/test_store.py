@@ -150,8 +150,9 @@ def test_write_refuses_other_tables_and_leaves_no_debris(tmp_path: Path, monkeyp
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("sparsity_roofline.bench.frames.pq.write_table", full)
-    with pytest.raises(UserError, match="no space left"):
+    with pytest.raises(UserError, match="no space left") as caught:
         write_records(records_frame([]), tmp_path / "r.parquet")
+    assert caught.value.exit_code == 4
     assert list(tmp_path.iterdir()) == []
 
 
