@@ -41,15 +41,3 @@ def median_interval(values: Sequence[float] | ArrayLike, confidence: float = 0.9
         raise ValueError("need at least one value, all finite")
     k = max(interval_rank(ordered.size, confidence), 1)
     return float(ordered[k - 1]), float(np.median(ordered)), float(ordered[ordered.size - k])
-
-
-def quantiles(values: Sequence[float] | ArrayLike, q: Sequence[float]) -> tuple[float, ...]:
-    """Quantiles by linear interpolation between order statistics (type 7 of Hyndman and Fan).
-
-    Raises:
-        ValueError: no values.
-    """
-    data = np.asarray(values, dtype=np.float64).ravel()
-    if data.size == 0:
-        raise ValueError("need at least one value")
-    return tuple(float(v) for v in np.quantile(data, q))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from sparsity_roofline.bench.timing.stats import interval_rank, median_interval, quantiles
+from sparsity_roofline.bench.timing.stats import interval_rank, median_interval
 
 samples = st.lists(st.floats(1.0, 1e9), min_size=1, max_size=60)
 
@@ -59,9 +59,3 @@ def test_more_confidence_is_never_narrower(values: list[float]) -> None:
 def test_impossible_samples_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         median_interval(values)
-
-
-def test_quantiles() -> None:
-    assert quantiles(range(11), (0.0, 0.1, 0.5, 0.9, 1.0)) == (0.0, 1.0, 5.0, 9.0, 10.0)
-    with pytest.raises(ValueError, match="at least one"):
-        quantiles([], (0.5,))
