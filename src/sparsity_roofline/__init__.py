@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sparsity_roofline.api import measure, predict, validate
+    from sparsity_roofline.api import measure, predict
     from sparsity_roofline.bench.matrices import (
         fetch,
         open_collection,
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from sparsity_roofline.model.matrix import Matrix
     from sparsity_roofline.model.pattern import Pattern
     from sparsity_roofline.model.record import Record
+    from sparsity_roofline.validation.report import validate
 
 _HOME = {
     "predict": "api",
     "measure": "api",
-    "validate": "api",
+    "validate": "validation.report",
     "fetch": "bench.matrices",
     "open_collection": "bench.matrices",
     "prune": "bench.matrices",

@@ -23,7 +23,6 @@ from sparsity_roofline.model.table import CaseTable
 if TYPE_CHECKING:
     from sparsity_roofline.bench.events import OnEvent, RunSummary
     from sparsity_roofline.bench.timing.protocol import L2State
-    from sparsity_roofline.validation.report import Validation
 
 _LABELS = [
     "collection",
@@ -278,49 +277,3 @@ def measure(
     if budget_s is not None:
         plan = planning.sample(plan, budget_s)
     return run(plan, out, resume=resume, case_timeout_s=case_timeout_s, budget_s=budget_s, on_event=on_event)
-
-
-def validate(
-    source: str | Path | pd.DataFrame,
-    out: str | Path | None = None,
-    *,
-    preset: str = "paper",
-    ceilings: str | None = None,
-    dense_kernel: str | None = None,
-    floor_ns: float | None = None,
-    plots: bool = True,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Validation:
-    """Predictions beside measurements: pairs, summary, and with ``out`` tables and plots on disk.
-
-    Args:
-        source: a run folder, its records.parquet or records.jsonl, or the records themselves.
-        out: folder for ``tables/``, ``plots/`` and ``validation.json``; None writes nothing.
-        preset: cost preset that predicts: ``paper``, ``unit`` or ``bound``.
-        ceilings: ``datasheet``, ``measured``, or None: the data sheet for a GPU of the table, else measured.
-        dense_kernel: the dense kernel to compare with; None: the vendor's; ``best``: the fastest of each shape.
-        floor_ns: a speed of light (ns) below which a pair stays out of the averages; None: 5000 on a GPU, 0 on a CPU.
-        plots: draw them.
-        resamples, seed: of the bootstrap intervals.
-
-    Returns:
-        ``pairs``, ``unpaired``, ``summary``, ``kernels`` and ``violations`` as DataFrames, ``messages``, and the files
-        ``written``.
-
-    Raises:
-        UserError: no records there, an unknown option, or a folder that cannot be written.
-    """
-    from sparsity_roofline.validation import report
-
-    return report.validate(
-        source,
-        out,
-        preset=preset,
-        ceilings=ceilings,
-        dense_kernel=dense_kernel,
-        floor_ns=floor_ns,
-        plots=plots,
-        resamples=resamples,
-        seed=seed,
-    )
