@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from sparsity_roofline.bench.timing.garbage import no_garbage_collection
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement
 
 if TYPE_CHECKING:
@@ -88,18 +87,6 @@ def root_cause(error: BaseException) -> str:
         error = error.__context__
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """A collection during capture may free device memory or unload a module, which breaks the capture."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def count_activities(graph: int, driver: ctypes.CDLL | None = None) -> int:

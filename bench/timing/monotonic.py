@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import perf_counter, perf_counter_ns
 
 from sparsity_roofline.bench.timing import clocks, flush, nvml
+from sparsity_roofline.bench.timing.garbage import no_garbage_collection
 from sparsity_roofline.bench.timing.protocol import Regime, Samples, Stopping
 from sparsity_roofline.bench.timing.stopping import stop
 from sparsity_roofline.kernels.protocol import YES, Support
@@ -49,7 +48,7 @@ class MonotonicTimer:
         times: list[float] = []
         started = perf_counter()
         reason = None
-        with _no_garbage_collection():
+        with no_garbage_collection():
             while reason is None:
                 prepare()
                 before = perf_counter_ns()
@@ -94,14 +93,3 @@ def _warm_up(call: Callable[[], None]) -> float:
             break
         previous = typical
     return typical
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
