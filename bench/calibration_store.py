@@ -14,17 +14,11 @@ from typing import Any
 from sparsity_roofline.bench.environment import DeviceKind, device_hash, threads
 from sparsity_roofline.model.ceilings import Ceilings
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.home import cache_home
 
 SCHEMA_VERSION = 1
-HOME = "SPARSITY_ROOFLINE_HOME"
 
 Progress = Callable[[str], None]
-
-
-def home() -> Path:
-    """Folder of kept calibrations: ``$SPARSITY_ROOFLINE_HOME``, else ``~/.cache/sparsity-roofline``."""
-    given = os.environ.get(HOME)
-    return Path(given) if given else Path.home() / ".cache" / "sparsity-roofline"
 
 
 def torch_version() -> str:
@@ -49,7 +43,7 @@ def key(device: DeviceKind) -> dict[str, Any]:
 def path(device: DeviceKind) -> Path:
     """Where the calibration of this device, torch and thread count is kept."""
     digest = hashlib.sha256(json.dumps(key(device), sort_keys=True).encode()).hexdigest()[:12]
-    return home() / f"ceilings-{device}-{digest}.json"
+    return cache_home() / f"ceilings-{device}-{digest}.json"
 
 
 def load(device: DeviceKind, progress: Progress | None = None) -> Ceilings | None:

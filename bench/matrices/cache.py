@@ -12,14 +12,6 @@ from pathlib import Path
 from sparsity_roofline.model.errors import UserError
 
 
-def cache_home() -> Path:
-    """$SPARSITY_ROOFLINE_HOME, else sparsity-roofline under $XDG_CACHE_HOME or ~/.cache. Not created here."""
-    if home := os.environ.get("SPARSITY_ROOFLINE_HOME"):
-        return Path(home).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sparsity-roofline"
-
-
 def identity(path: Path) -> str:
     """16 hex digits that change when a file does: its size, time of change, and first and last megabyte."""
     status = path.stat()

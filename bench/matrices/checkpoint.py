@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sparsity_roofline.bench.matrices.cache import cache_home, identity, write_atomic
+from sparsity_roofline.bench.matrices.cache import identity, write_atomic
 from sparsity_roofline.bench.matrices.collection import MatrixInfo
 from sparsity_roofline.bench.matrices.recognise import find_pattern
 from sparsity_roofline.bench.matrices.structure import Csr, Malformed, csr_from_dense
 from sparsity_roofline.bench.matrices.tensors import SAFETENSORS, TORCH, TensorFile, open_tensors
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.home import cache_home
 from sparsity_roofline.model.matrix import Matrix
 from sparsity_roofline.model.pattern import Pattern
 

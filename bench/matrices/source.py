@@ -20,8 +20,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
-from sparsity_roofline.bench.matrices.cache import cache_home, disk_error, identity, lock
+from sparsity_roofline.bench.matrices.cache import disk_error, identity, lock
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.home import cache_home
 
 log = logging.getLogger(__name__)
 

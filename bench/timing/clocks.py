@@ -202,9 +202,9 @@ def _refused(what: str, why: str) -> UserError:
 
 
 def _folder() -> Path:
-    from sparsity_roofline.bench.calibration_store import home
+    from sparsity_roofline.model.home import cache_home
 
-    return home()
+    return cache_home()
 
 
 def _note(uuid: str) -> Path:
