@@ -29,7 +29,7 @@ MIN_CAPABILITY = (8, 0)  # mma.sync with bf16, cp.async
 
 
 class CompileError(RuntimeError):
-    """NVRTC refused the source; the message is its log. A fault of ours or of the toolkit, never of the user's input."""
+    """NVRTC refused the source; the message is its log. A fault of the source or the toolkit."""
 
 
 class CudaError(RuntimeError):

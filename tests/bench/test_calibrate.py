@@ -249,11 +249,6 @@ def test_a_folder_that_cannot_be_written_costs_the_keeping_only(small: Path) -> 
     assert "cannot be kept" in lines[-1]
 
 
-def test_home_without_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("SPARSITY_ROOFLINE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert store.home() == tmp_path / ".cache" / "sparsity-roofline"
-
 
 def test_the_arrays_are_far_larger_than_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1 << 40))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from sparsity_roofline.bench.matrices import source
-from sparsity_roofline.bench.matrices.cache import cache_home as home_folder
 from sparsity_roofline.bench.matrices.source import DirectorySource, TarSource, open_source
 from sparsity_roofline.model.errors import UserError
 
@@ -124,12 +123,3 @@ def test_unusable_cache_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="point SPARSITY_ROOFLINE_HOME elsewhere"):
         open_source(archive_of(tmp_path / "a.tar.gz", [member("one")]))
-
-
-def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert home_folder() == tmp_path / "cache-home"
-    monkeypatch.delenv("SPARSITY_ROOFLINE_HOME")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert home_folder() == tmp_path / "sparsity-roofline"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert home_folder() == Path.home() / ".cache" / "sparsity-roofline"
