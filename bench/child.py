@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -35,7 +36,11 @@ class ChildTimeout(Exception):
 class Child:
     """A running worker. ``kill`` it in the end, whatever happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start it; ``environment`` adds to this process's variables.
+
+        The kernel ends it with the thread that started it, so that thread has to stay.
+        """
         inward, self._to = os.pipe()
         self._from, outward = os.pipe()
         self._buffer = b""
@@ -50,7 +55,7 @@ class Child:
                 stderr=self._output,
                 pass_fds=(inward, outward),
                 start_new_session=True,  # an interrupt from the terminal reaches the supervisor only
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
         finally:
             os.close(inward)
@@ -108,6 +113,10 @@ class Child:
         self._output.seek(max(0, self._output.tell() - 8192))
         text = self._output.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+    def end(self) -> None:
+        """Send the signal and leave the rest to ``kill``: safe while another thread waits for an answer."""
+        self._process.kill()
 
     def kill(self) -> None:
         """End it now and wait until it is gone, ten seconds at most."""

@@ -9,20 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sparsity_roofline.bench import rows
-from sparsity_roofline.bench.child import Child, ChildDied, ChildTimeout
 from sparsity_roofline.bench.estimate import Correction
 from sparsity_roofline.bench.events import Event, EventKind, OnEvent, RunSummary
 from sparsity_roofline.bench.folder import RunFolder
 from sparsity_roofline.bench.plan import Job, Plan
 from sparsity_roofline.bench.redact import redact
+from sparsity_roofline.bench.station import Station, evidence_of, first_message
 from sparsity_roofline.kernels.protocol import Kernel
 from sparsity_roofline.kernels.registry import load_kernels
-from sparsity_roofline.model.ceilings import Ceilings
 from sparsity_roofline.model.errors import UserError
-from sparsity_roofline.model.record import Record, Status
-
-START_TIMEOUT_S = 600.0
-"""For imports, the device context and, where it is missing, the calibration."""
+from sparsity_roofline.model.record import Record
 
 
 def now() -> str:
@@ -54,9 +50,9 @@ class Supervisor:
         self._timeout = case_timeout_s
         self._budget = budget_s
         self._on_event = on_event
-        self._calibrate = calibrate
         self._start = start
-        self._child: Child | None = None
+        self._first = first_message(plan, folder.meta["run_id"], calibrate)
+        self._station: Station | None = None
         self._evidence: rows.Evidence | None = None
         self._kernels: dict[str, Kernel] = load_kernels(plan.extra_kernels)
         self._correction = Correction()
@@ -77,7 +73,8 @@ class Supervisor:
         self._emit("planned")
         if not self._pending:
             return
-        evidence = self._begin()
+        self._station = Station(self._first, self._kernels, self._timeout, self._told)
+        self._station.begin()
         while self._pending:
             job = self._pending[0]
             if self._spent(job):
@@ -85,41 +82,20 @@ class Supervisor:
                 return
             self._emit("started", job=job)
             began = time.monotonic()
-            record = self._unsupported(job, evidence) if job.reason else self._measure(job)
+            record = self._unsupported(job, self._evidence) if job.reason else self._station.measure(job)
             self.folder.append(record)
             self._pending.popleft()
-            self._left_s[job.kernel] -= job.estimate_s
-            if not job.reason:
-                self._correction.add(job.kernel, job.estimate_s, time.monotonic() - began)
-            self._emit("finished", job=job, record=record)
+            self._finished(job, record, time.monotonic() - began)
 
-    def _measure(self, job: Job) -> Record:
-        """One job on a live worker; the worker's death, hang or loss of the device costs this job alone."""
-        if self._child is None:
-            self._begin()
-        child = self._child
-        assert child is not None
-        child.send({"case": job.case.to_dict(), "kernel": job.kernel, "source": job.source})
-        try:
-            answer = child.receive(self._timeout)
-        except ChildTimeout:
-            return self._failed(job, "timeout", f"no result after {self._timeout:g} s")
-        except ChildDied as death:
-            return self._failed(job, "error", death.cause, death.tail)
-        record = Record.from_dict(answer["record"])
-        if answer["lost"]:
-            self.stop()
-            self._emit("restarted", text=f"the device context was lost: {record.reason}")
-        return record
+    def _finished(self, job: Job, record: Record, took_s: float) -> None:
+        """A record is on disk: what that teaches about the rest, and telling of it."""
+        self._left_s[job.kernel] -= job.estimate_s
+        if not job.reason:
+            self._correction.add(job.kernel, job.estimate_s, took_s)
+        self._emit("finished", job=job, record=record)
 
-    def _failed(self, job: Job, status: Status, reason: str, tail: str = "") -> Record:
-        self.stop()
-        assert self._evidence is not None
-        said = f"; it last printed: {tail.splitlines()[-1]}" if tail else ""
-        self._emit("restarted", text=f"{job.kernel} on {job.case.matrix}: {reason}{said}")
-        return rows.blank(job.case, self._kernels[job.kernel], self._evidence, status, reason)
-
-    def _unsupported(self, job: Job, evidence: rows.Evidence) -> Record:
+    def _unsupported(self, job: Job, evidence: rows.Evidence | None) -> Record:
+        assert evidence is not None
         return rows.blank(job.case, self._kernels[job.kernel], evidence, "unsupported", job.reason)
 
     def _spent(self, job: Job) -> bool:
@@ -130,47 +106,16 @@ class Supervisor:
 
     # -- the worker
 
-    def _begin(self) -> rows.Evidence:
-        """A worker that is ready, started again once if it dies on the way up."""
-        for attempt in (1, 2):
-            self._child = Child()
-            try:
-                return self._greet(self._child)
-            except (ChildDied, ChildTimeout) as error:
-                cause = error.cause if isinstance(error, ChildDied) else f"no answer after {START_TIMEOUT_S:g} s"
-                lines = error.tail.splitlines() if isinstance(error, ChildDied) else []
-                self.stop()
-                if attempt == 2:
-                    said = f"; it last printed: {lines[-1]}" if lines else ""
-                    raise UserError(
-                        f"the worker process cannot be started: {cause}{said}; run 'sparsity-roofline doctor'", 6
-                    ) from None
-        raise AssertionError("unreachable")
-
-    def _greet(self, child: Child) -> rows.Evidence:
-        suite = self.plan.suite
-        child.send(
-            {
-                "device": self.plan.device,
-                "extra_kernels": list(self.plan.extra_kernels),
-                "sources": [asdict(source) for source in self.plan.sources],
-                "timer": self.plan.timer,
-                "regime": asdict(suite.regime),
-                "stopping": asdict(suite.stopping),
-                "run_id": self.folder.meta["run_id"],
-                "calibrate": self._calibrate,
-            }
-        )
-        while True:
-            answer = child.receive(START_TIMEOUT_S)
-            if answer["kind"] == "note":
-                self._note(answer["text"])
-            elif answer["kind"] == "progress":
-                self._emit("note", text=answer["text"])
-            elif answer["kind"] == "failed":
-                raise UserError(answer["reason"], answer["exit_code"])
-            else:
-                return self._ready(answer)
+    def _told(self, kind: str, what: Any) -> None:
+        """What the station says."""
+        if kind == "ready":
+            self._ready(what)
+        elif kind == "restarted":
+            self._emit("restarted", text=what)
+        elif kind == "note":
+            self._note(what)
+        else:
+            self._emit("note", text=what)
 
     def _ready(self, answer: dict[str, Any]) -> rows.Evidence:
         name = answer["device_name"]
@@ -179,25 +124,17 @@ class Supervisor:
             raise UserError(f"{self.folder.path} was made on {before}, this is {name}; start a new folder")
         if before is None:
             self.folder.update(device=name)
-        sheet, measured = (Ceilings.from_json(answer[k]) if answer[k] else None for k in ("datasheet", "measured"))
-        self._evidence = rows.Evidence(
-            run_id=self.folder.meta["run_id"],
-            device=self.plan.device,
-            device_name=name,
-            environment=answer["environment_hash"],
-            datasheet=sheet,
-            measured=measured,
-            threads=answer["threads"],
+        evidence = self._evidence = evidence_of(answer, self._first)
+        self.folder.write_evidence(
+            answer["environment"], answer["environment_hash"], evidence.datasheet, evidence.measured
         )
-        self.folder.write_evidence(answer["environment"], answer["environment_hash"], sheet, measured)
         self._emit("ready", text=name)
-        return self._evidence
+        return evidence
 
     def stop(self) -> None:
         """End the worker, if there is one."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        if self._station is not None:
+            self._station.stop()
 
     # -- the end
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,7 +92,7 @@ class FakeChild:
     started: ClassVar[int] = 0
     jobs: ClassVar[list[tuple[str, str]]] = []
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         type(self).started += 1
         self._answers: list[dict[str, Any] | BaseException] = []
 
@@ -128,7 +128,7 @@ class FakeChild:
 def fake_child(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
     """The supervisor starts a fresh subclass of ``FakeChild``."""
     fresh = type("Fresh", (FakeChild,), {"script": {}, "started": 0, "jobs": []})
-    monkeypatch.setattr("sparsity_roofline.bench.supervisor.Child", fresh)
+    monkeypatch.setattr("sparsity_roofline.bench.station.Child", fresh)
     return fresh
 
 
