@@ -34,6 +34,7 @@ BUILT_IN = (
     "bsr.cusparse",
     "bsr.triton",
     "bsr.torch",
+    "bsr.torch_tuned",
     "bsr.scipy",
     "nm.cusparselt",
     "nm.triton",

@@ -2,6 +2,7 @@
 
 On a GPU the launch parameters are PyTorch's table where that has the device (only an A100 at the time of writing),
 else its defaults, which are narrow and unpipelined: read these figures as "untuned", never as the best PyTorch can do.
+That is ``bsr.torch.tuned``.
 """
 
 from __future__ import annotations
@@ -20,22 +21,29 @@ if TYPE_CHECKING:
     import torch
 
 
-class _PreparedCuda:
+class PreparedCuda:
+    """A BSR tensor and the launch parameters of PyTorch's kernel (``meta``, in PyTorch's names)."""
+
     def __init__(self, weight: torch.Tensor, case: Case) -> None:
         import torch
         from torch.sparse import _triton_ops
 
         self._weight, self._multiply = weight, _triton_ops.bsr_dense_addmm
-        self._meta = _launch_parameters(case, weight.dtype)
+        self.dtype = weight.dtype
         self.config: dict[str, Any] = {
-            **self._meta,
             "tuned": False,
             "accumulate": "fp64" if case.dtype == "fp32" else "fp32",
             "torch": torch.__version__,
         }
+        self.use(_launch_parameters(case, weight.dtype))
+
+    def use(self, meta: dict[str, int]) -> None:
+        """Launch with other parameters from now on."""
+        self.meta = meta
+        self.config |= meta
 
     def launch(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        self._multiply(y, self._weight, x, beta=0, alpha=1, out=y, meta=self._meta)
+        self._multiply(y, self._weight, x, beta=0, alpha=1, out=y, meta=self.meta)
 
 
 class _PreparedCpu:
@@ -120,7 +128,7 @@ class BsrTorch(BaseKernel):
             operand = convert.bsr_operand(matrix, case.block_rows, case.block_cols, case.dtype, device)
             weight = torch.sparse_bsr_tensor(*operand, size=matrix.shape, check_invariants=False)
         with step("plan"):
-            return _PreparedCpu(weight) if device == "cpu" else _PreparedCuda(weight, case)
+            return _PreparedCpu(weight) if device == "cpu" else PreparedCuda(weight, case)
 
 
 KERNELS = [BsrTorch()]
