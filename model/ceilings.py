@@ -13,7 +13,7 @@ from sparsity_roofline.model.dtype import DTYPES, Unit
 from sparsity_roofline.model.dtype import dtype as lookup_dtype
 from sparsity_roofline.model.errors import UserError
 
-CeilingsKind = Literal["datasheet", "measured"]
+CeilingsKind = Literal["datasheet", "measured", "assumed"]
 
 SPARSE = "@2:4"
 """Suffix of a peak that counts the zeros of a 2:4 weight as work done."""
@@ -25,12 +25,14 @@ class Ceilings:
 
     Attributes:
         device: name of the device, as in ``hardware.csv`` or as the machine reports it.
-        kind: ``datasheet`` (printed) or ``measured`` (calibrated on the device).
+        kind: ``datasheet`` (printed), ``measured`` (calibrated on the device) or ``assumed`` (see ``model.assumed``).
         peaks: operations per second by quantity of ``hardware.csv``, for example ``fp16_flops``; peaks that count the
             zeros of a 2:4 weight are under ``fp16_flops@2:4``.
         dram_bandwidth: bytes per second.
         l2_bytes: capacity of the last-level cache, 0 if unknown.
         l2_bandwidth: bytes per second, or None.
+        l2_shared_bandwidth: the same where neighbouring multiprocessors read the same lines at the same time, or None;
+            with it, ``l2_bandwidth`` is the rate at which each reads lines of its own.
         launch_floor_s: shortest time of an empty kernel, or None.
         sm_count: streaming multiprocessors or compute units; None on a CPU.
         boost_clock_hz: printed maximum clock, or None.
@@ -47,12 +49,13 @@ class Ceilings:
     launch_floor_s: float | None = None
     sm_count: int | None = None
     boost_clock_hz: float | None = None
+    l2_shared_bandwidth: float | None = None
     identity: str = ""
     details: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(CeilingsKind):
-            raise UserError(f"ceilings of {self.device}: kind {self.kind!r} is neither datasheet nor measured")
+            raise UserError(f"ceilings of {self.device}: kind {self.kind!r} is none of datasheet, measured, assumed")
         figures = {**self.peaks, "dram_bandwidth": self.dram_bandwidth}
         for name, value in figures.items():
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
@@ -68,6 +71,8 @@ class Ceilings:
     def _hash(self) -> str:
         figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("identity", "details")}
         figures["peaks"] = {name: float(rate) for name, rate in sorted(self.peaks.items())}
+        if self.l2_shared_bandwidth is None:  # ceilings written before there was this figure keep their identity
+            del figures["l2_shared_bandwidth"]
         for name in ("dram_bandwidth", "l2_bytes"):
             figures[name] = float(figures[name])
         return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()[:12]

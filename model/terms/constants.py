@@ -1,0 +1,148 @@
+"""Figures of devices and of kernels that no data sheet prints: ``constants.csv``, each with unit and source.
+
+Device figures come from micro-benchmarks of the device alone. Kernel figures are fitted to a split of measured cases,
+and their errors are reported on shapes that the fit did not see.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sparsity_roofline.model import hardware
+from sparsity_roofline.model.ceilings import Ceilings
+from sparsity_roofline.model.dtype import DTYPES
+from sparsity_roofline.model.terms.l2 import PORT_BYTES_PER_CYCLE, UNSHARED_SHARE
+
+ANY = "*"
+
+
+@dataclass(frozen=True)
+class DeviceConstants:
+    """What micro-benchmarks say of a device beside its printed ceilings.
+
+    Attributes:
+        dram_fraction: best of copy and read over the printed bandwidth.
+        peak_fraction: best product over the printed peak, by quantity of ``hardware.csv``.
+        l2_bandwidth, l2_shared_bandwidth: bytes per second out of L2, each multiprocessor reading lines of its own, and
+            two neighbours reading the same ones.
+        l2_resident: bytes of Y that L2 holds back from DRAM, at most its capacity.
+        launch_floor_s: shortest time of a kernel.
+        known: False where the figures are another device's.
+    """
+
+    dram_fraction: float
+    peak_fraction: Mapping[str, float]
+    l2_bandwidth: float
+    l2_shared_bandwidth: float
+    l2_resident: float
+    launch_floor_s: float
+    known: bool
+
+
+@dataclass(frozen=True)
+class KernelConstants:
+    """Fitted figures of one kernel and dtype.
+
+    Attributes:
+        unit_fraction: share of the device's best product rate that its inner loop reaches (1).
+        feed: operand rows and columns a tile must have to reach half of that (elements): a tile of BM x BN reaches
+            1 / (1 + feed (1 / BM + 1 / BN)).
+        dram_fraction: share of the device's best bandwidth that it reaches (1).
+        l2_factor: bytes that reach L2 over those its tiles fetch; below 1 where L1 or multicast serves some (1).
+        step_s: shortest time of one step along K (seconds).
+        setup_s: launch, prologue and epilogue of a call (seconds).
+        split_s: further time of a call that splits K (seconds).
+        misaligned: factor on the steps where rows of W or X do not start at multiples of 16 bytes (1).
+        overlap: exponent p with which compute, DRAM, L2 and steps overlap (1).
+    """
+
+    unit_fraction: float = 0.9
+    feed: float = 0.0
+    dram_fraction: float = 0.95
+    l2_factor: float = 1.0
+    step_s: float = 2e-7
+    setup_s: float = 2.5e-6
+    split_s: float = 2e-6
+    misaligned: float = 1.5
+    overlap: float = 4.0
+
+
+UNITS = {
+    "unit_fraction": "1", "feed": "elements", "dram_fraction": "1", "l2_factor": "1", "step_s": "s", "setup_s": "s",
+    "split_s": "s", "misaligned": "1", "overlap": "1",
+}  # fmt: skip
+"""Unit of every figure of ``KernelConstants``."""
+
+
+@cache
+def _rows() -> dict[tuple[str, str, str], dict[str, float]]:
+    """Figures by (gpu, kernel, dtype); the kernel of a device's own figures is ``-``."""
+    text = files("sparsity_roofline.model").joinpath("terms/constants.csv").read_text(encoding="utf-8")
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        found.setdefault((row["gpu"], row["kernel"], row["dtype"]), {})[row["constant"]] = float(row["value"])
+    return found
+
+
+def gpu_of(ceilings: Ceilings) -> str | None:
+    """The table's name of the device the ceilings are of, or None."""
+    return ceilings.device if ceilings.device in hardware.names() else hardware.match(ceilings.device)
+
+
+def device_constants(ceilings: Ceilings) -> DeviceConstants:
+    """Figures of a device. Measured ceilings are their own: their fractions are 1.
+
+    Without a micro-benchmark of the device, fractions and launch floor are an H100's and the L2 rates follow from the
+    number of multiprocessors and the clock (see ``terms.l2``).
+    """
+    gpu = gpu_of(ceilings) or ""
+    own, general = _rows().get((gpu, "-", ANY), {}), _rows()[(ANY, "-", ANY)]
+    figures = {**general, **own}
+    sms, clock = float(ceilings.sm_count or 1), ceilings.boost_clock_hz
+    if clock is None and gpu:
+        clock = hardware.datasheet(gpu).boost_clock_hz
+    derived = PORT_BYTES_PER_CYCLE * sms * 0.9 * (clock or 1.5e9)
+    shared = ceilings.l2_shared_bandwidth or own.get("l2_shared_bandwidth", derived)
+    unshared = own.get("l2_bandwidth", UNSHARED_SHARE * shared)
+    if ceilings.l2_shared_bandwidth and ceilings.l2_bandwidth:
+        unshared = ceilings.l2_bandwidth
+    measured = ceilings.kind == "measured"
+    fractions = {name.removesuffix("_fraction"): value for name, value in figures.items() if name.endswith("_fraction")}
+    dram = fractions.pop("dram", 1.0)
+    return DeviceConstants(
+        dram_fraction=1.0 if measured else dram,
+        peak_fraction={} if measured else fractions,
+        l2_bandwidth=unshared,
+        l2_shared_bandwidth=max(shared, unshared),
+        l2_resident=min(figures["l2_resident_share"], 1.0) * ceilings.l2_bytes,
+        launch_floor_s=ceilings.launch_floor_s or figures["launch_floor_s"],
+        known=bool(own),
+    )
+
+
+def kernel_constants(kernel: str, dtype: str, ceilings: Ceilings) -> tuple[KernelConstants, bool]:
+    """(figures of a kernel in a dtype, whether they were fitted on this very device).
+
+    Falls back to another device's, then to those of a dtype that runs on the same unit, then to the defaults.
+    """
+    gpu, d = gpu_of(ceilings) or "", DTYPES[dtype]
+    same_unit = [name for name, other in DTYPES.items() if other.unit == d.unit and name != dtype]
+    for where in (gpu, ANY):
+        for name in (dtype, *same_unit, ANY):
+            if found := _rows().get((where, kernel, name)):
+                return replace(KernelConstants(), **found), where == gpu
+    return KernelConstants(), False
+
+
+def to_rows(gpu: str, kernel: str, dtype: str, figures: KernelConstants, source: str) -> list[dict[str, Any]]:
+    """Rows of ``constants.csv``."""
+    return [
+        {"gpu": gpu, "kernel": kernel, "dtype": dtype, "constant": f.name, "unit": UNITS[f.name],
+         "value": f"{getattr(figures, f.name):.4g}", "source": source}
+        for f in fields(figures)
+    ]  # fmt: skip

@@ -1,0 +1,90 @@
+"""What the model knows of a kernel: its tiles and habits, read from ``kernels.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import numpy as np
+
+from sparsity_roofline.model.dtype import DTYPES, Unit
+from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.terms.tiles import Tiling
+
+STAND_INS = {"dense": "dense.cublas", "csr": "csr.triton", "bsr": "bsr.triton", "nm": "nm.cusparselt"}
+"""Whose description stands for a format where no kernel is named, or one that has no description."""
+
+
+@dataclass(frozen=True)
+class KernelModel:
+    """One kernel as the model sees it; keys as in ``kernels.toml``.
+
+    Attributes:
+        name, format: as in the registry of kernels.
+        unit: ``own`` or ``cuda``.
+        tiles: (BM, BN) pairs by unit.
+        BK: step along K by unit.
+        split, gathers, decodes, sorted, resident: see ``kernels.toml``.
+    """
+
+    name: str
+    format: str
+    unit: Literal["own", "cuda"]
+    tiles: Mapping[str, tuple[tuple[int, int], ...]]
+    BK: Mapping[str, int]
+    split: tuple[int, ...] = (1,)
+    gathers: bool = False
+    decodes: bool = False
+    sorted: bool = False
+    resident: int = 1
+
+    def runs_on(self, dtype: str) -> Unit:
+        """The unit of its arithmetic in a dtype."""
+        return "cuda" if self.unit == "cuda" else DTYPES[dtype].unit
+
+    def candidates(self, dtype: str) -> Tiling:
+        """Its tiles and splits in a dtype, arrays of shape (1, candidates)."""
+        unit = self.runs_on(dtype)
+        unit = unit if unit in self.tiles else next(iter(self.tiles))  # type: ignore[assignment]
+        grid = [(m, n, s) for m, n in self.tiles[unit] for s in self.split]
+        BM, BN, split = (np.asarray(column, dtype=np.float64)[None, :] for column in zip(*grid, strict=True))
+        BK = np.full_like(BM, self.BK[unit])
+        return Tiling(BM, BN, BK, split, np.full_like(BM, self.resident))
+
+
+@cache
+def kernels() -> dict[str, KernelModel]:
+    """Every described kernel by name."""
+    text = files("sparsity_roofline.model").joinpath("terms/kernels.toml").read_text(encoding="utf-8")
+    return {name: _read(name, data) for name, data in tomllib.loads(text).items()}
+
+
+def describe(name: str | None, format: str) -> KernelModel:
+    """The description of a kernel, or that of its format's stand-in.
+
+    Raises:
+        UserError: a kernel of another format, or a format that no kernel is described for.
+    """
+    if name is not None and name in kernels():
+        found = kernels()[name]
+        if found.format != format:
+            raise UserError(f"kernel {name} multiplies {found.format}, not {format}")
+        return found
+    if format not in STAND_INS:
+        raise UserError(f"no kernel is described for {format}: choose a format of {', '.join(STAND_INS)}")
+    return kernels()[STAND_INS[format]]
+
+
+def _read(name: str, data: dict[str, Any]) -> KernelModel:
+    by_unit = {unit: data.pop(unit) for unit in ("tensor", "cuda") if unit in data}
+    return KernelModel(
+        name=name,
+        tiles={unit: tuple((int(m), int(n)) for m, n in made["tiles"]) for unit, made in by_unit.items()},
+        BK={unit: int(made["BK"]) for unit, made in by_unit.items()},
+        split=tuple(data.pop("split", (1,))),
+        **data,
+    )
