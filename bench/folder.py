@@ -17,7 +17,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +87,17 @@ class RunFolder:
         path: the folder.
         meta: content of run.json.
         records: every record on disk, as dictionaries, in order.
+        torn: the log ended within a line when it was opened; that case is measured again.
     """
 
     def __init__(self, path: Path, meta: dict[str, Any], fd: int, records: list[dict[str, Any]], size: int) -> None:
         self.path = path
         self.meta = meta
         self.records = records
+        self.torn = False
         self._fd = fd
         self._size = size
+        self._former: list[int] = []
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], meta: dict[str, Any], *, resume: bool = False) -> RunFolder:
@@ -104,9 +107,12 @@ class RunFolder:
             meta: what run.json shall say; ``plan`` (identity), ``version`` and ``device_kind`` must agree to go on.
 
         Raises:
-            UserError: the folder holds something else, another plan, version or device, or another process writes it.
+            UserError: the folder holds something else, another plan, version or device, another process writes it, or
+                there is nothing in it to go on with.
         """
         path = Path(path)
+        if resume and _nothing(path):
+            raise UserError(f"{path} holds no run to go on with: check --out, or start a new run without --resume")
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(path, resume)
@@ -118,19 +124,24 @@ class RunFolder:
         try:
             _lock(fd, path)
             _refuse_foreign(path, resume)  # again: only now can nobody else be starting here
+            if not _is(fd, log):  # replaced by its writer (``withdraw``) between our opening and our lock
+                raise UserError(f"{path} is being written by another process: wait for it or choose another folder")
             if (path / RUN).exists():
                 known = read_json(path / RUN)
                 _same(path, known, meta)
                 meta = {**meta, **known}
             else:
                 write_json(path / RUN, meta)
-            records, good = parse_lines(log.read_bytes(), log)
+            data = log.read_bytes()
+            records, good = parse_lines(data, log)
             os.ftruncate(fd, good)
             os.lseek(fd, good, os.SEEK_SET)
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, meta, fd, records, good)
+        folder = cls(path, meta, fd, records, good)
+        folder.torn = bool(data[good:].strip())
+        return folder
 
     def done(self) -> set[tuple[str, str]]:
         """(case key, kernel) of every record on disk."""
@@ -160,6 +171,44 @@ class RunFolder:
                 raise
         self._size += len(line)
         self.records.append(data)
+
+    def withdraw(self, keys: Collection[tuple[str, str]]) -> int:
+        """Take records out again, all of them or none: both arms of a comparison belong on one device, and the one that
+        measured these is gone. Returns how many there were.
+
+        Raises:
+            UserError: the disk is full or cannot be written; nothing has changed then.
+        """
+        log = self.path / RECORDS
+        temporary = log.with_name(f".{RECORDS}.tmp")
+        lines = log.read_bytes()[: self._size].splitlines(keepends=True)
+        kept = [line for line, r in zip(lines, self.records, strict=True) if (r["case"], r["kernel"]) not in keys]
+        with disk_errors(log):
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                with open(fd, "wb", closefd=False) as out:
+                    out.write(b"".join(kept))
+                os.fsync(fd)
+                _lock(fd, self.path)
+                os.replace(temporary, log)
+            except BaseException:
+                os.close(fd)
+                temporary.unlink(missing_ok=True)
+                raise
+        self._former.append(self._fd)  # its lock is held until the end: who has it open must not get it
+        self._fd, self._size = fd, sum(map(len, kept))
+        self.records = [r for r in self.records if (r["case"], r["kernel"]) not in keys]
+        return len(lines) - len(kept)
+
+    def devices(self) -> dict[str, str]:
+        """Environment hash -> the hash that identifies its device, of every environment kept here."""
+        found = {}
+        for file in self.path.glob(f"{Path(ENVIRONMENT).stem}*.json"):
+            content = read_json(file)
+            device = content.get("device")
+            identity = device.get("uuid_hash") if isinstance(device, dict) else None
+            found[str(content.get("hash"))] = str(identity or content.get("hash"))
+        return found
 
     def write_evidence(
         self, environment: dict[str, Any], digest: str, datasheet: Ceilings | None, measured: Ceilings | None
@@ -200,9 +249,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for fd in (*self._former, self._fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd, self._former = -1, []
 
     def __enter__(self) -> RunFolder:
         return self
@@ -220,6 +270,20 @@ def _refuse_foreign(path: Path, resume: bool) -> None:
         raise UserError(f"{path} is not empty: choose another folder, or go on with the run in it by --resume")
     if names and RUN not in names:
         raise UserError(f"{path} holds no run ({RUN} is missing): choose another folder")
+
+
+def _nothing(path: Path) -> bool:
+    """Is there no folder, or one that not even a killed run has touched?"""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _is(fd: int, path: Path) -> bool:
+    """Is the open file the one of that name?"""
+    try:
+        there, here = os.stat(path), os.fstat(fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
 def _lock(fd: int, path: Path) -> None:

@@ -28,7 +28,7 @@ __all__ = ["COLUMNS", "RunFolder", "read_records", "read_samples", "write_record
 def read_records(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Records of a run folder, a ``.parquet`` or a ``.jsonl`` as a typed DataFrame in schema order.
 
-    A torn last line (a run that was killed) is left out. Text columns are object (None where missing), whole numbers
+    A torn last line (a run that was killed) is left out, and ``frame.attrs["torn"]`` is then True. Text columns are object (None where missing), whole numbers
     int64 or Int64, figures float64, flags bool.
 
     Raises:
@@ -37,8 +37,11 @@ def read_records(path: str | os.PathLike[str]) -> pd.DataFrame:
     source = _find(Path(path), _folder.RECORDS, _folder.PARQUET)
     if source.suffix == ".parquet":
         return read_parquet_records(source)
-    records, _ = _folder.parse_lines(source.read_bytes(), source)
-    return records_frame(records)
+    data = source.read_bytes()
+    records, good = _folder.parse_lines(data, source)
+    frame = records_frame(records)
+    frame.attrs["torn"] = bool(data[good:].strip())
+    return frame
 
 
 def read_samples(path: str | os.PathLike[str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -42,24 +42,28 @@ class Supervisor:
         on_event: OnEvent | None,
         calibrate: bool,
         start: float,
+        hold: Callable[[], None] | None = None,
     ) -> None:
         self.plan = plan
         self.folder = folder
         self.interrupted = False
         self.notes = list(plan.notes)
+        if folder.torn:
+            self.notes.append("the last line of records.jsonl was torn by a kill: that case is measured again")
         self._timeout = case_timeout_s
         self._budget = budget_s
         self._on_event = on_event
         self._start = start
+        self._hold = hold
         self._first = first_message(plan, folder.meta["run_id"], calibrate)
         self._station: Station | None = None
         self._evidence: rows.Evidence | None = None
         self._kernels: dict[str, Kernel] = load_kernels(plan.extra_kernels)
         self._correction = Correction()
         done = folder.done()
-        self._pending = deque(job for job in plan.jobs if job.key not in done)
+        self._pending = {job.key: job for job in plan.jobs if job.key not in done}
         self._left_s: dict[str, float] = {}
-        for job in self._pending:
+        for job in self._pending.values():
             self._left_s[job.kernel] = self._left_s.get(job.kernel, 0.0) + job.estimate_s
 
     # -- the loop
@@ -73,10 +77,9 @@ class Supervisor:
         self._emit("planned")
         if not self._pending:
             return
-        self._station = Station(self._first, self._kernels, self._timeout, self._told)
+        self._station = Station(self._first, self._kernels, self._timeout, self._told, hold=self._hold)
         self._station.begin()
-        while self._pending:
-            job = self._pending[0]
+        for job in list(self._pending.values()):
             if self._spent(job):
                 self._note(f"budget of {self._budget:g} s spent: {len(self._pending)} jobs left; go on with --resume")
                 return
@@ -84,11 +87,11 @@ class Supervisor:
             began = time.monotonic()
             record = self._unsupported(job, self._evidence) if job.reason else self._station.measure(job)
             self.folder.append(record)
-            self._pending.popleft()
             self._finished(job, record, time.monotonic() - began)
 
     def _finished(self, job: Job, record: Record, took_s: float) -> None:
         """A record is on disk: what that teaches about the rest, and telling of it."""
+        del self._pending[job.key]
         self._left_s[job.kernel] -= job.estimate_s
         if not job.reason:
             self._correction.add(job.kernel, job.estimate_s, took_s)

@@ -114,7 +114,7 @@ def validate(
         summary=summarise(joined.pairs, resamples=resamples, seed=seed),
         kernels=by_kernel(joined.pairs, resamples=resamples, seed=seed),
         violations=errors.violations(joined.pairs),
-        messages=_messages(rows, joined.pairs, joined.unpaired),
+        messages=[*_torn(records), *_messages(rows, joined.pairs, joined.unpaired)],
         options={
             "preset": preset, "ceilings": ceilings or "by device", "dense_kernel": dense_kernel or "vendor",
             "floor_ns": floor_ns, "resamples": resamples, "seed": seed, "records": len(records),
@@ -133,6 +133,12 @@ def _read(source: str | os.PathLike[str]) -> pd.DataFrame:
     from sparsity_roofline.bench.store import read_records
 
     return read_records(source)
+
+
+def _torn(records: pd.DataFrame) -> list[str]:
+    if not records.attrs.get("torn"):
+        return []
+    return ["The last line of records.jsonl is torn (the run was killed while writing it): that case is left out."]
 
 
 def _messages(rows: pd.DataFrame, pairs: pd.DataFrame, unpaired: pd.DataFrame) -> list[str]:

@@ -125,7 +125,7 @@ spec = importlib.util.spec_from_file_location("c", {conftest!r}); c = importlib.
 spec.loader.exec_module(c)
 from sparsity_roofline.bench.run import run
 plan = c.build_plan(["csr.fake_slow"], columns=[1, 2, 3, 4, 5])
-print(run(plan, {folder!r}, resume=True, calibrate=False, on_event=lambda e: print(e.kind, flush=True)).exit_code)
+print(run(plan, {folder!r}, calibrate=False, on_event=lambda e: print(e.kind, flush=True)).exit_code)
 """
 
 

@@ -80,6 +80,42 @@ def test_new_run_in_a_used_folder_is_refused(plan, fake_child, tmp_path: Path) -
     assert [p.name for p in (tmp_path / "other").iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("made", [False, True])
+def test_resume_into_nothing_is_a_mistyped_folder(plan, fake_child, tmp_path: Path, made: bool) -> None:
+    if made:
+        (tmp_path / "rnu").mkdir()
+    with pytest.raises(UserError, match=r"rnu holds no run to go on with: check --out") as error:
+        run(plan, tmp_path / "rnu", resume=True)
+    assert error.value.exit_code == 2
+    assert list(tmp_path.glob("rnu/*")) == []
+
+
+def test_a_torn_line_is_told(plan, fake_child, tmp_path: Path) -> None:
+    run(plan, tmp_path / "run")
+    log = tmp_path / "run" / "records.jsonl"
+    log.write_bytes(log.read_bytes()[:-30])
+    assert read_records(tmp_path / "run").attrs["torn"] is True
+    summary = run(plan, tmp_path / "run", resume=True)
+    assert any("torn by a kill" in note for note in summary.notes)
+    assert read_records(tmp_path / "run").attrs["torn"] is False
+
+
+def test_withdrawn_records_leave_no_trace(plan, fake_child, tmp_path: Path) -> None:
+    run(plan, tmp_path / "run")
+    log = tmp_path / "run" / "records.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    meta = json.loads((tmp_path / "run" / "run.json").read_text())
+    with RunFolder.open(tmp_path / "run", meta, resume=True) as folder:
+        gone = {plan.jobs[0].key, plan.jobs[3].key, ("no", "such")}
+        assert folder.withdraw(gone) == 2
+        assert [line for i, line in enumerate(lines) if i not in (0, 3)] == log.read_bytes().splitlines(keepends=True)
+        assert gone & folder.done() == set()
+        with pytest.raises(UserError, match="being written by another process"):
+            RunFolder.open(tmp_path / "run", meta, resume=True)
+    assert run(plan, tmp_path / "run", resume=True).left == 0
+    assert len(read_records(tmp_path / "run")) == len(plan.jobs)
+
+
 def test_another_plan_version_or_device_is_refused(plan, plan_of, fake_child, tmp_path: Path) -> None:
     run(plan, tmp_path / "run")
     with pytest.raises(UserError, match="another plan"):
