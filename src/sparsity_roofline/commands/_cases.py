@@ -33,6 +33,23 @@ def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def parse_items(items: tuple[str, ...], option: str) -> dict[str, str]:
+    """``key=value`` texts as a dictionary.
+
+    Raises:
+        UserError: an item without ``=``, a key or value that is empty, or a key that is given twice.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (equals and key and value):
+            raise UserError(f"{option} {item!r}: write key=value")
+        if key in found:
+            raise UserError(f"{option} {key} is given twice")
+        found[key] = value
+    return found
+
+
 def parse_assignments(items: tuple[str, ...]) -> dict[str, Any]:
     """``key=value`` texts as a dictionary; whole numbers become int, ``none`` becomes None.
 
