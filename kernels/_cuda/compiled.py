@@ -131,7 +131,7 @@ class Function:
         """A ``CUfunction_attribute`` without its prefix: ``NUM_REGS``, ``LOCAL_SIZE_BYTES``, ``SHARED_SIZE_BYTES``."""
         from cuda.bindings import driver
 
-        wanted = driver.CUfunction_attribute[f"CU_FUNC_ATTRIBUTE_{name}"]
+        wanted = getattr(driver.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{name}")
         return int(_check("cuFuncGetAttribute", driver.cuFuncGetAttribute(wanted, self._handle)))
 
     def blocks_per_multiprocessor(self, threads: int) -> int:
@@ -199,7 +199,7 @@ class TensorMap:
         self.map = _check(
             "cuTensorMapEncodeTiled",
             driver.cuTensorMapEncodeTiled(
-                driver.CUtensorMapDataType[f"CU_TENSOR_MAP_DATA_TYPE_{kinds[tensor.dtype]}"],
+                getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{kinds[tensor.dtype]}"),
                 tensor.dim(),
                 tensor.data_ptr(),
                 dims,
@@ -207,10 +207,11 @@ class TensorMap:
                 [driver.cuuint32_t(n) for n in reversed(box)],
                 [driver.cuuint32_t(1)] * tensor.dim(),
                 driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-                driver.CUtensorMapSwizzle[f"CU_TENSOR_MAP_SWIZZLE_{f'{swizzle}B' if swizzle else 'NONE'}"],
-                driver.CUtensorMapL2promotion[
-                    f"CU_TENSOR_MAP_L2_PROMOTION_{f'L2_{promotion}B' if promotion else 'NONE'}"
-                ],
+                getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{f'{swizzle}B' if swizzle else 'NONE'}"),
+                getattr(
+                    driver.CUtensorMapL2promotion,
+                    f"CU_TENSOR_MAP_L2_PROMOTION_{f'L2_{promotion}B' if promotion else 'NONE'}",
+                ),
                 driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             ),
         )
