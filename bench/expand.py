@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from sparsity_roofline.bench.inputs import dense_name
+from sparsity_roofline.bench.inputs import SEEDED, dense_name
 from sparsity_roofline.bench.matrices.collection import Collection, MatrixInfo
 from sparsity_roofline.bench.suites.schema import DEFAULT_COLLECTION, Entry, Suite
 from sparsity_roofline.kernels.protocol import Device, Kernel
@@ -34,12 +34,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A case, where its matrix comes from, the kernels asked for, and the dense kernels it is compared with."""
+    """A case, where its matrix comes from, the kernels asked for, the dense kernels it is compared with, and whether
+    its matrix knows the weight before pruning, which is then what those multiply."""
 
     case: Case
     source: int
     kernels: tuple[str, ...]
     dense: tuple[str, ...] = ()
+    unpruned: bool = False
 
 
 def expand(
@@ -81,7 +83,10 @@ def expand(
 
 
 def dense_partner(candidate: Candidate, seed: int) -> Candidate:
-    """The dense case a sparse one is compared with: a seeded weight of the shape, shared by every sparsity."""
+    """The dense case a sparse one is compared with, shared by every sparsity of the shape.
+
+    It multiplies the matrix's weight before pruning where that is known, else a seeded one of the shape.
+    """
     case = candidate.case
     dense = Case(
         collection=case.collection,
@@ -96,10 +101,13 @@ def dense_partner(candidate: Candidate, seed: int) -> Candidate:
         used_columns=case.K,
         layout=case.layout,
         batch=case.batch,
-        synthetic=True,
+        weight=case.matrix if candidate.unpruned else SEEDED,
+        synthetic=not candidate.unpruned,
         seed=seed,
     )
-    return Candidate(dense, -1, candidate.dense)
+    return Candidate(
+        dense, candidate.source if candidate.unpruned else -1, candidate.dense, unpruned=candidate.unpruned
+    )
 
 
 def _names(globs: Sequence[str], usable: Mapping[str, Kernel], only: Sequence[str]) -> list[str]:
@@ -198,7 +206,7 @@ def _cases(
                 for layout in entry.layouts:
                     for dtype in dtypes or entry.dtypes or suite.dtypes:
                         case = _case(info, label, N, batch, dtype, format, layout, suite.seed)
-                        out.append(Candidate(case, source, names, tuple(dense)))
+                        out.append(Candidate(case, source, names, tuple(dense), info.unpruned))
     if without_n:
         notes.append(f"{without_n} matrices of {label} fit none of the batches, tokens or columns asked for")
     for format in sorted(without_kernel):

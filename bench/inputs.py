@@ -52,6 +52,12 @@ def make_y(case: Case, device: str) -> torch.Tensor:
     return y.t() if case.layout == "token-major" else y
 
 
+SEEDED = "seeded"
+"""Where a record names the weight: its values were drawn here."""
+OWN = "own"
+"""Where a record names the weight: its values are those of its file."""
+
+
 def dense_name(M: int, K: int) -> str:
     """Name of the seeded dense weight that every sparse matrix of the shape is compared with."""
     return f"dense/{M}x{K}"

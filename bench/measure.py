@@ -14,7 +14,14 @@ from sparsity_roofline.bench import inputs, memory, rotation, rows
 from sparsity_roofline.bench.failures import NoTimer, TooLarge, Unsupported, WrongResult, status_of
 from sparsity_roofline.bench.redact import redact
 from sparsity_roofline.bench.timing import flush
-from sparsity_roofline.bench.timing.protocol import Regime, RotatingTimer, Samples, Stopping, Timer
+from sparsity_roofline.bench.timing.protocol import (
+    Regime,
+    RotatingTimer,
+    Samples,
+    SettlingTimer,
+    Stopping,
+    Timer,
+)
 from sparsity_roofline.kernels.protocol import Kernel, Prepared
 from sparsity_roofline.model.case import Case
 from sparsity_roofline.model.errors import UserError
@@ -27,6 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HOST_CACHE_BYTES = 512 << 20
+
+TOTAL = "total"
+"""In ``wall_ns``: the whole job. What the phases beside it leave over is bookkeeping."""
 
 
 class Recent(Generic[T]):
@@ -76,17 +86,20 @@ class Bench:
         self._realised: Recent[Case] = Recent(64)  # sized by count
         self._inputs: Recent[torch.Tensor] = Recent(device_budget)
         self._expected: Recent[torch.Tensor] = Recent(0)  # the newest only
+        self._rehearsed: set[tuple[str, str]] = set()
 
     def run(self, case: Case, kernel_name: str, source: int) -> Record:
         """The record of one job. Whatever goes wrong short of the process's death ends as a status."""
+        began = time.perf_counter_ns()
         kernel = self.kernels[kernel_name]
-        steps = Steps(self.evidence.device)
+        steps, phases = Steps(self.evidence.device), Steps(self.evidence.device)
         record: Record | None = None
         try:
-            matrix, case = self._problem(case, source)
+            with phases("load"):
+                matrix, case = self._problem(case, source)
             record = rows.blank(case, kernel, self.evidence)
             rows.add_matrix(record, matrix)
-            self._measure(record, matrix, case, kernel, source, steps)
+            self._measure(record, matrix, case, kernel, source, steps, phases)
         except Exception as error:
             record = record or rows.blank(case, kernel, self.evidence)
             status, reason = status_of(error)
@@ -95,6 +108,8 @@ class Bench:
         if record.status == "out_of_memory":
             self.forget()  # only here: the exception's frames held tensors
         record.setup_ns = steps.as_json()
+        phases.ns[TOTAL] = time.perf_counter_ns() - began
+        record.wall_ns = phases.as_json()
         record.check()
         return record
 
@@ -110,7 +125,7 @@ class Bench:
 
     def _problem(self, case: Case, source: int) -> tuple[Matrix, Case]:
         """The loaded matrix and the case with its real counts."""
-        key = (source, case.matrix)
+        key = (source, case.weight if source >= 0 and case.weight else case.matrix)
         matrix = self._matrices.get(key, lambda: self._load(case, source), _matrix_bytes)
         shape = (key, case.format, case.block_rows, case.block_cols, case.n, case.m)
         counted = self._realised.get(shape, lambda: case.realise(matrix), lambda _: 1)
@@ -120,33 +135,56 @@ class Bench:
     def _load(self, case: Case, source: int) -> Matrix:
         if source < 0:
             return inputs.dense_weight(case.M, case.K, case.seed)
-        return self.load(source, case.matrix)
+        return self.load(source, case.weight or case.matrix)
 
-    def _measure(self, record: Record, matrix: Matrix, case: Case, kernel: Kernel, source: int, steps: Steps) -> None:
+    def _measure(
+        self, record: Record, matrix: Matrix, case: Case, kernel: Kernel, source: int, steps: Steps, phases: Steps
+    ) -> None:
         device = self.evidence.device
-        self._possible(case, kernel)
-        prepared = kernel.prepare(matrix, case, device, steps)
+        with phases("library start"):
+            self._possible(case, kernel)
+            self._rehearse(matrix, case, kernel)
+        with phases("conversion"):
+            prepared = kernel.prepare(matrix, case, device, steps)
         record.kernel_config = rows.as_config(prepared.config)
         key = inputs.input_key(case)
-        x = self._inputs.get(key, lambda: inputs.make_x(case, device), lambda t: t.numel() * t.element_size())
-        expected = self._expected.get(
-            (source, case.matrix, case.format == "dense", key), lambda: _oracle(matrix, x, case), lambda t: 1
-        )
-        y = inputs.make_y(case, device)
-        with steps("first launch"):
+        with phases("inputs"):
+            x = self._inputs.get(key, lambda: inputs.make_x(case, device), lambda t: t.numel() * t.element_size())
+            y = inputs.make_y(case, device)
+        with phases("oracle"):
+            expected = self._expected.get(
+                (source, case.matrix, case.format == "dense", key), lambda: _oracle(matrix, x, case), lambda t: 1
+            )
+        with phases("first launch"), steps("first launch"):
             prepared.launch(x, y)
-        self._check(record, y, expected, case, prepared, "")
-        sets = self._sets(rotation.Operands(prepared, x, y), matrix, case, kernel)
+        with phases("check"):
+            self._check(record, y, expected, case, prepared, "")
+        with phases("conversion"):
+            sets = self._sets(rotation.Operands(prepared, x, y), matrix, case, kernel)
+        if isinstance(self.timer, SettlingTimer):
+            with phases("clock settling"):  # ahead of the readings: its load is not this case's
+                self.timer.settle()
         try:
-            with rows.conditions(record, device, self.regime) as seen:
+            with phases("timing"), rows.conditions(record, device, self.regime) as seen:
                 seen.samples = samples = self._sample(sets)
         except UserError as refusal:  # the timer cannot hold the regime that was asked for
             raise NoTimer(str(refusal)) from refusal
-        for used in (sets[0], *sets[1:][-1:]):
-            self._check(record, used.y, expected, case, prepared, "after timing: ")
-        self._check_fresh(record, x, y, expected, case, prepared)
+        phases.move("timing", "warm-up", round(samples.warm_up_s * 1e9))
+        with phases("check"):
+            for used in (sets[0], *sets[1:][-1:]):
+                self._check(record, used.y, expected, case, prepared, "after timing: ")
+            self._check_fresh(record, x, y, expected, case, prepared)
         rows.add_samples(record, samples, self.timer.name, self.regime)
         rows.add_held(record, case, self.evidence.datasheet)
+
+    def _rehearse(self, matrix: Matrix, case: Case, kernel: Kernel) -> None:
+        """Prepare once untimed where this process has not yet: what libraries load and compile at their first use is no
+        part of a pattern's setup."""
+        first = (kernel.name, case.dtype)
+        if first in self._rehearsed:
+            return
+        kernel.prepare(matrix, case, self.evidence.device)
+        self._rehearsed.add(first)
 
     def _sets(self, first: rotation.Operands, matrix: Matrix, case: Case, kernel: Kernel) -> list[rotation.Operands]:
         """Just ``first``, or for a timer that rotates in a cold regime as many sets of buffers as that takes."""
@@ -238,6 +276,12 @@ class Steps:
         finally:
             synchronize(self._device)
             self.ns[name] = self.ns.get(name, 0) + time.perf_counter_ns() - start
+
+    def move(self, source: str, target: str, ns: int) -> None:
+        """Count a part of one step as another."""
+        ns = min(ns, self.ns.get(source, 0))
+        self.ns[source] = self.ns.get(source, 0) - ns
+        self.ns[target] = self.ns.get(target, 0) + ns
 
     def as_json(self) -> str:
         """Step -> ns, '' if there was none."""

@@ -32,7 +32,8 @@ class Job:
         case: with the counts the listing expects (``realised`` False).
         kernel: its name.
         estimate_s: expected wall time.
-        source: index into ``Plan.sources``, -1 for the seeded dense weight of the shape.
+        source: index into ``Plan.sources`` of the matrix, or for a dense partner of the weight it multiplies; -1 for
+            the seeded dense weight of the shape.
         reason: why the kernel does not support the case; such a job is recorded and never run. "" if it does.
     """
 
@@ -185,7 +186,8 @@ def _jobs(candidates: Sequence[Candidate], usable: Mapping[str, Kernel], device:
             if old is not None:
                 names = (*old.kernels, *(k for k in one.kernels if k not in old.kernels))
                 batch = old.case.batch if old.case.batch == one.case.batch else None
-                one = replace(old, kernels=names, case=replace(old.case, batch=batch))
+                better = one if one.unpruned and not old.unpruned else old  # the first weight that is known
+                one = replace(better, kernels=names, case=replace(better.case, batch=batch))
             chosen[key] = one
     ordered = _order(list(chosen.values()))
     each, first = _estimate.estimate([c.case for c in ordered], device, suite.stopping)
@@ -215,7 +217,7 @@ def _order(candidates: list[Candidate]) -> list[Candidate]:
         matrices.setdefault((c.source, c.case.matrix), len(matrices))
 
     def key(c: Candidate) -> tuple[int, bool, int]:
-        return shapes[c.case.M, c.case.K], c.source >= 0, matrices[c.source, c.case.matrix]
+        return shapes[c.case.M, c.case.K], c.case.format != "dense", matrices[c.source, c.case.matrix]
 
     return sorted(candidates, key=key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsity_roofline.bench.conditions import Conditions, split, watched
+from sparsity_roofline.bench.inputs import OWN, SEEDED
 from sparsity_roofline.bench.redact import redact
 from sparsity_roofline.bench.timing.protocol import Regime, Samples
 from sparsity_roofline.kernels.protocol import Device, Kernel
@@ -95,7 +97,9 @@ def _model(record: Record, case: Case, unit: Unit, evidence: Evidence) -> None:
 
 
 def add_matrix(record: Record, matrix: Matrix) -> None:
-    """Figures that need the loaded matrix."""
+    """Figures that need the loaded matrix, and where its values come from."""
+    if record.format != "dense":
+        record.weight = SEEDED if matrix.seeded_values or matrix.synthetic else OWN
     if record.format == "dense":
         record.empty_rows, record.max_row_nnz = 0, record.K
     else:
@@ -131,7 +135,7 @@ def conditions(record: Record, device: Device, regime: Regime) -> Iterator[Condi
         try:
             seen.judge(seen.samples)
         finally:
-            record.discarded = len(seen.samples.discarded)
+            _add_discarded(record, seen.samples)
 
 
 def add_conditions(record: Record, seen: Conditions) -> None:
@@ -165,12 +169,18 @@ def add_samples(record: Record, samples: Samples, timer: str, regime: Regime) ->
     record.time_p10_ns, record.time_p90_ns = (float(v) for v in np.percentile(busy, (10, 90)))
     record.span_ns = float(np.median(samples.span_ns))
     record.samples = len(samples.busy_ns)
-    record.discarded = len(samples.discarded)
+    _add_discarded(record, samples)
     record.kernels_per_call = int(samples.kernels_per_call)
     record.stop_reason = samples.stop_reason
     record.host_call_ns = _finite(samples.host_ns)
     record.sm_clock_mhz = _finite(samples.sm_clock_mhz)
     record.raw_samples_ns = [round(float(v), 3) for v in samples.busy_ns]
+
+
+def _add_discarded(record: Record, samples: Samples) -> None:
+    record.discarded = len(samples.discarded)
+    causes = Counter(samples.discarded)
+    record.discard_causes = redact(json.dumps(causes, sort_keys=True)) if causes else ""
 
 
 def as_config(config: dict[str, Any]) -> str:

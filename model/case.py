@@ -35,6 +35,8 @@ class Case:
         synthetic: mask or layer made here.
         seed: of the values of X and of invented values of W.
         digest: of the matrix's structure, "" while it is not loaded.
+        weight: of a dense partner: the matrix whose weight before pruning it multiplies, or ``seeded``. No part of its
+            identity: the partner of a shape is one case, whatever it multiplies.
         realised: True if nnz, stored_blocks and used_columns were counted on the loaded matrix; False while they are
             what the collection's listing expects.
     """
@@ -63,6 +65,7 @@ class Case:
     synthetic: bool = False
     seed: int = 0
     digest: str = ""
+    weight: str | None = None
     realised: bool = False
 
     @property

@@ -66,6 +66,7 @@ class Record:
     synthetic: bool = False
     seed: int = 0
     digest: str = ""
+    weight: str | None = None  # dense: the matrix whose weight before pruning it is, or ``seeded``; else own | seeded
     # -- kernel
     kernel: str = ""
     kernel_version: str = ""
@@ -90,9 +91,11 @@ class Record:
     span_ns: float | None = None  # median first start to last end
     samples: int | None = None
     discarded: int | None = None
+    discard_causes: str = ""  # JSON, cause -> samples left out for it
     kernels_per_call: int | None = None
     stop_reason: str | None = None
     setup_ns: str = ""  # JSON, step -> ns
+    wall_ns: str = ""  # JSON, phase of the job -> ns on the wall (see bench.phases)
     host_call_ns: float | None = None
     sm_clock_mhz: float | None = None  # held during the samples
     threads: int | None = None

@@ -34,6 +34,11 @@ class _Weight:
     tensor: str
     mask: str | None
 
+    @property
+    def keeps_unpruned(self) -> bool:
+        """Beside its mask the file holds the weight as it was, not the product of the two."""
+        return self.mask is not None and self.tensor.endswith("_orig")
+
 
 class Checkpoint:
     """One file, or a directory of shards.
@@ -67,7 +72,14 @@ class Checkpoint:
         infos = {}
         for name, (rows, cols, nnz, pattern) in self._counts().items():
             infos[name] = MatrixInfo(
-                name, rows, cols, nnz, pattern=Pattern.parse(pattern), network=self.label, layer=name
+                name,
+                rows,
+                cols,
+                nnz,
+                pattern=Pattern.parse(pattern),
+                network=self.label,
+                layer=name,
+                unpruned=self._weights[name].keeps_unpruned,
             )
         return infos
 
@@ -113,7 +125,7 @@ class Checkpoint:
         mask = tensors.get(weight.mask) != 0
         if mask.shape != values.shape:
             raise Malformed(where, f"its mask has shape {mask.shape}, the weight {values.shape}")
-        return csr_from_dense(where, values, mask, values if weight.tensor.endswith("_orig") else None)
+        return csr_from_dense(where, values, mask, values if weight.keeps_unpruned else None)
 
     def _counts(self) -> dict[str, tuple[int, int, int, str]]:
         """rows, cols, nnz and pattern of every weight, kept in the cache folder, where that can be written."""

@@ -16,6 +16,7 @@ class MatrixInfo:
 
     Attributes:
         nnz: as the listing states it (exact for DLMC), or what the target sparsity implies.
+        unpruned: the weight before pruning is known, and nobody made it up: a dense kernel can multiply it.
         present: False for a matrix that the listing names but the disk lacks: a normal, reported state.
     """
 
@@ -30,6 +31,7 @@ class MatrixInfo:
     target_sparsity: float | None = None
     columns_per_image: int | None = None
     synthetic: bool = False
+    unpruned: bool = False
     present: bool = True
 
 

@@ -88,9 +88,15 @@ class Pruned:
                 target_sparsity=target,
                 columns_per_image=info.columns_per_image,
                 synthetic=info.synthetic or not self._base.has_weights(info.name),
+                unpruned=self._knows_unpruned(info),
             )
             for name, (info, _, pattern, target) in self._recipes.items()
         ]
+
+    def _knows_unpruned(self, info: MatrixInfo) -> bool:
+        """A base weight that was pruned already is no longer the one before pruning."""
+        whole = info.unpruned or info.nnz == info.rows * info.cols
+        return whole and not info.synthetic and self._base.has_weights(info.name)
 
     def has_weights(self, name: str) -> bool:
         """As the base says of the layer."""

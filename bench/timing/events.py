@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
 
 from sparsity_roofline.bench.timing import flush, gpu
 from sparsity_roofline.bench.timing.capture import capture
@@ -52,12 +54,18 @@ class EventsTimer:
         device = torch.cuda.current_device()
         gpu.settle_clocks(device, self._settle_seconds)
         flush.reset_persisting_l2()
+        began = perf_counter()
         warm = gpu.warm_up(call, device)
         activities = count_activities(call, device)
         if not activities:
             raise InvalidMeasurement("the call ran nothing on the device")
         loop = EventLoop(call, flush.gpu_flush(regime.l2, device), device, warm.host_ns)
-        return loop.samples(stopping, activities, warm.host_ns)
+        warm_up_s = perf_counter() - began
+        return replace(loop.samples(stopping, activities, warm.host_ns), warm_up_s=warm_up_s)
+
+    def settle(self) -> None:
+        """See ``protocol.SettlingTimer``."""
+        gpu.settle(self._settle_seconds)
 
 
 def count_activities(call: Callable[[], None], device: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter, perf_counter_ns
@@ -15,6 +17,11 @@ WARM_UP_CALLS = 5  # a block; the first call of all, which may compile, comes be
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
 SETTLED = 0.02  # two blocks agree
+SETTLE = "SPARSITY_ROOFLINE_SETTLE_S"
+"""Variable with fewer seconds for clocks to settle: for a process that takes the device over from another one that has
+just kept it busy."""
+LIGHT_LOAD_SECONDS = 0.6
+LIGHT_SPIN_NS = 1_000_000
 CLOCKS_SETTLE_SECONDS = 3.0  # once a process: clocks of a GPU oscillate for about this long under load (cutlass#3366)
 
 
@@ -69,11 +76,25 @@ def cycles(ns: int, device: int) -> int:
     return max(int(ns * khz / 1e6), 1)
 
 
+def settle(seconds: float) -> None:
+    """``settle_clocks`` of the current device, if there is a GPU."""
+    if cuda_here():
+        import torch
+
+        settle_clocks(torch.cuda.current_device(), seconds)
+
+
 @cache
 def settle_clocks(device: int, seconds: float) -> None:
-    """Keep the device busy once a process, so that the first measurement finds the clocks of the later ones."""
+    """Keep the device busy once a process, so that the first measurement finds the clocks of the later ones.
+
+    The load may run into the power limit, whose counters advance in steps of 0.1 s and whose reason stays up for half a
+    second: a light load at the end lets both come to rest before anybody reads them.
+    """
     import torch
 
+    with suppress(ValueError):
+        seconds = min(seconds, float(os.environ.get(SETTLE, "") or seconds))
     if seconds <= 0:
         return
     a = torch.randn(2048, 2048, device=f"cuda:{device}", dtype=torch.float16)
@@ -81,4 +102,8 @@ def settle_clocks(device: int, seconds: float) -> None:
     while perf_counter() < end:
         for _ in range(50):
             torch.mm(a, a)
+        torch.cuda.synchronize(device)
+    end = perf_counter() + LIGHT_LOAD_SECONDS
+    while perf_counter() < end:
+        torch.cuda._sleep(cycles(LIGHT_SPIN_NS, device))
         torch.cuda.synchronize(device)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import cycle
+from time import perf_counter
 
 from sparsity_roofline.bench.timing import flush, gpu
 from sparsity_roofline.bench.timing.capture import Captured, capture
@@ -69,11 +71,17 @@ class GraphTimer:
         device = torch.cuda.current_device()
         gpu.settle_clocks(device, self._settle_seconds)
         flush.reset_persisting_l2()
+        began = perf_counter()
         following = cycle(calls)
         warm = gpu.warm_up(lambda: next(following)(), device)
         captured = _fill(calls, device)
         loop = _loop(captured, device)
-        return loop.samples(stopping, captured.activities, warm.host_ns)
+        warm_up_s = perf_counter() - began
+        return replace(loop.samples(stopping, captured.activities, warm.host_ns), warm_up_s=warm_up_s)
+
+    def settle(self) -> None:
+        """See ``protocol.SettlingTimer``."""
+        gpu.settle(self._settle_seconds)
 
     def _require(self, regime: Regime) -> None:
         require_clocks_as_found(regime, self.name)

@@ -79,6 +79,7 @@ class KinetoTimer:
 
         device = torch.cuda.current_device()
         gpu.settle_clocks(device, self._settle_seconds)
+        began = perf_counter()
         session = _Session(call, regime, device, self._patience)
         host_ns = session.warm_up()
         segments: list[Segment] = []
@@ -101,7 +102,12 @@ class KinetoTimer:
             host_ns=host_ns,
             sm_clock_mhz=statistics.median(session.clocks) if session.clocks else None,
             clocks_mhz=session.clocks,
+            warm_up_s=started - began,
         )
+
+    def settle(self) -> None:
+        """See ``protocol.SettlingTimer``."""
+        gpu.settle(self._settle_seconds)
 
 
 def activities_of(call: Callable[[], None], device: int) -> int:

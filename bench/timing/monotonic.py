@@ -43,6 +43,7 @@ class MonotonicTimer:
         """
         require_clocks_as_found(regime, self.name)
         prepare = flush.cpu_flush(regime.l2)
+        began = perf_counter()
         typical_ns = _warm_up(call)
         inner = max(1, math.ceil(HOT_FLOOR_NS / max(typical_ns, 1))) if regime.l2 == "hot" else 1
         times: list[float] = []
@@ -59,7 +60,13 @@ class MonotonicTimer:
                 n, elapsed = len(times), perf_counter() - started
                 if n in (stopping.minimum, stopping.maximum) or n % 10 == 0 or elapsed > stopping.seconds:
                     reason = stop(times, elapsed, stopping)
-        return Samples(busy_ns=times, span_ns=list(times), kernels_per_call=1, stop_reason=reason)
+        return Samples(
+            busy_ns=times,
+            span_ns=list(times),
+            kernels_per_call=1,
+            stop_reason=reason,
+            warm_up_s=started - began,
+        )
 
 
 def require_clocks_as_found(regime: Regime, timer: str) -> None:

@@ -58,6 +58,7 @@ class Samples:
         host_ns: median host time of the call itself (enqueue only on a GPU), or None.
         sm_clock_mhz: clock held during the samples, or None if it could not be read.
         clocks_mhz: every reading of the clock under load, in order, where the timer keeps them.
+        warm_up_s: wall time spent before the first sample.
     """
 
     busy_ns: list[float]
@@ -68,6 +69,7 @@ class Samples:
     host_ns: float | None = None
     sm_clock_mhz: float | None = None
     clocks_mhz: list[float] = field(default_factory=list)
+    warm_up_s: float = 0.0
 
 
 class InvalidMeasurement(Exception):
@@ -93,6 +95,14 @@ class Timer(Protocol):
         Raises:
             InvalidMeasurement: the samples cannot be trusted.
         """
+
+
+@runtime_checkable
+class SettlingTimer(Timer, Protocol):
+    """A timer that brings the device's clocks to rest before the process's first samples."""
+
+    def settle(self) -> None:
+        """Do that now, unless it is done: a caller who reads throttle counters does not want its load among them."""
 
 
 @runtime_checkable

@@ -264,3 +264,94 @@ def test_recent_keeps_the_newest_within_its_budget() -> None:
     lone: Recent[str] = Recent(0)
     assert lone.get("x", lambda: "big", lambda v: 99) == "big"
     assert lone.get("x", lambda: pytest.fail("made again"), lambda v: 99) == "big"
+
+
+def test_wall_time_is_split_into_phases(bench: Bench) -> None:
+    class Settling(CountingTimer):
+        settled = 0
+
+        def settle(self) -> None:
+            Settling.settled += 1
+
+        def measure(self, call: Callable[[], None], regime: Regime, stopping: Stopping) -> Samples:
+            assert Settling.settled  # before the samples, and before the readings around them
+            return replace(super().measure(call, regime, stopping), warm_up_s=1e-6)
+
+    bench.timer = Settling()
+    wall = json.loads(bench.run(a_case(), "csr.t", 0).wall_ns)
+    phases = {"load", "library start", "conversion", "inputs", "oracle", "first launch", "check", "clock settling"}
+    assert set(wall) == {*phases, "warm-up", "timing", "total"}
+    assert wall["warm-up"] == 1000
+    assert wall["total"] >= sum(ns for name, ns in wall.items() if name != "total")
+    failed = bench.run(a_case(dtype="fp64"), "csr.t", 0)
+    assert failed.status == "unsupported"
+    assert json.loads(failed.wall_ns)["total"] > 0
+
+
+def test_a_library_is_loaded_before_its_setup_is_timed(bench: Bench) -> None:
+    class Lazy(Torch):
+        prepared = 0
+
+        def prepare(self, matrix, case, device, step=no_step):
+            Lazy.prepared += 1
+            return super().prepare(matrix, case, device, step)
+
+    bench.kernels = {"csr.t": Lazy()}
+    for count, dtype in ((2, "fp32"), (3, "fp32"), (5, "fp16")):
+        assert bench.run(a_case(dtype=dtype), "csr.t", 0).status == "ok"
+        assert Lazy.prepared == count
+
+
+def test_causes_of_discarded_samples_are_counted(bench: Bench) -> None:
+    class Losing(CountingTimer):
+        def measure(self, call: Callable[[], None], regime: Regime, stopping: Stopping) -> Samples:
+            return Samples([1e3] * 100, [1e3] * 100, 1, "samples", ["host late", "host late", "lost"])
+
+    bench.timer = Losing()
+    record = bench.run(a_case(), "csr.t", 0)
+    assert (record.status, record.discarded) == ("ok", 3)
+    assert json.loads(record.discard_causes) == {"host late": 2, "lost": 1}
+    assert bench_record_without_causes(bench).discard_causes == ""
+
+
+def bench_record_without_causes(bench: Bench):
+    bench.timer = CountingTimer()
+    return bench.run(a_case(), "csr.t", 0)
+
+
+def test_a_dense_case_multiplies_the_weight_it_names() -> None:
+    rng = np.random.default_rng(1)
+    before = rng.standard_normal((24, 40)).astype(np.float32)
+    pruned = Matrix.from_dense("layer@0.9", before, rng.random((24, 40)) < 0.1, unpruned=before)
+    multiplied: list[torch.Tensor] = []
+
+    class Dense(Torch):
+        name, format = "dense.t", "dense"
+
+        def prepare(self, matrix, case, device, step=no_step):
+            from sparsity_roofline.kernels import convert
+
+            w = convert.dense_operand(matrix, case.dtype, device)
+            multiplied.append(w)
+
+            class Prepared:
+                config: dict[str, object] = {}  # noqa: RUF012
+
+                def launch(self, x, y):
+                    y.copy_((w.double() @ x.double()).to(y.dtype))
+
+            return Prepared()
+
+    def load(source: int, name: str) -> Matrix:
+        assert (source, name) == (4, "layer@0.9")
+        return pruned
+
+    evidence = rows.Evidence("r", "cpu", "cpu", "e", None, CEILINGS, 2)
+    bench = Bench({"dense.t": Dense()}, load, evidence, CountingTimer())
+    case = Case("c", inputs.dense_name(24, 40), 24, 40, 7, "dense", "dense", "fp32", 960, weight="layer@0.9")
+    record = bench.run(case, "dense.t", 4)
+    assert (record.status, record.weight) == ("ok", "layer@0.9")
+    assert np.array_equal(multiplied[-1].numpy(), before)
+    seeded = bench.run(replace(case, weight=inputs.SEEDED), "dense.t", -1)
+    assert (seeded.status, seeded.weight) == ("ok", "seeded")
+    assert np.array_equal(multiplied[-1].numpy(), inputs.dense_weight(24, 40, 0).dense_operand())

@@ -283,3 +283,34 @@ def test_packaged_suite_main_is_within_its_promise_on_a_cpu() -> None:
     made = make_plan(load_suite("main"), kernels=load_kernels(), device="cpu")
     assert made.estimate_s < 120
     assert {job.case.format for job in made.jobs} >= {"dense", "csr", "bsr"}
+
+
+def test_dense_multiplies_the_unpruned_weight_where_one_is_known(tmp_path) -> None:
+    """Of two layers of a shape the first whose weight is known; a layer that was pruned before does not count."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    whole = rng.standard_normal((64, 96)).astype(np.float32)
+    other = rng.standard_normal((32, 96)).astype(np.float32)
+    save_file({"a": whole * (rng.random((64, 96)) < 0.2), "b": whole, "c": other}, str(tmp_path / "net.safetensors"))
+    text = """
+    dtypes = ["fp32"]
+    [[entries]]
+    prune = ["unstructured"]
+    sparsities = [0.95]
+    layers = {layers}
+    columns = [8]
+    kernels = ["csr.triton"]
+    dense = ["dense.cublas"]
+    """
+    for layers, weights in (
+        ('["a", "b", "c"]', {(64, 96): "net/b@unstructured@0.95", (32, 96): "net/c@unstructured@0.95"}),
+        ('["a"]', {(64, 96): "seeded"}),
+    ):
+        made = plan(text.format(layers=layers), collection=str(tmp_path / "net.safetensors"))
+        dense = [job for job in made.jobs if job.case.format == "dense"]
+        assert {(job.case.M, job.case.K): job.case.weight for job in dense} == weights
+        for job in dense:
+            assert (job.source < 0) == (job.case.weight == "seeded") == job.case.synthetic
+        assert [job.case.format for job in made.jobs[:1]] == ["dense"]
