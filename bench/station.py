@@ -85,15 +85,18 @@ class Station:
         kernels: Mapping[str, Kernel],
         case_timeout_s: float,
         tell: Tell,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         name: str = "",
+        hold: Callable[[], None] | None = None,
     ) -> None:
         """Nothing is started yet.
 
         Args:
             first: see ``first_message``.
             kernels: by name, for the records of jobs that no worker survives.
-            environment: variables the worker gets beside this process's; pins it to a device.
+            environment: variables the worker gets beside this process's (None: does not get); pins it to a device.
+            hold: called once, when the first worker has been started and before it is told anything: it imports
+                meanwhile and leaves the device alone.
         """
         self.name = name
         self._first = first
@@ -101,6 +104,7 @@ class Station:
         self._timeout = case_timeout_s
         self._tell = tell
         self._environment = environment
+        self._hold = hold
         self._child: Child | None = None
         self._evidence: rows.Evidence | None = None
         self._aborted = False
@@ -109,6 +113,9 @@ class Station:
         """A worker that is ready, started again once if it dies on the way up."""
         for attempt in (1, 2):
             self._child = Child(self._environment)
+            if self._hold is not None:
+                hold, self._hold = self._hold, None
+                hold()
             try:
                 return self._greet(self._child)
             except (ChildDied, ChildTimeout) as error:

@@ -67,6 +67,7 @@ class Worker:
 
     def serve(self) -> None:
         """Until the input ends or the device is lost."""
+        _imports()
         first = self._requests.readline()
         if not first:
             return
@@ -137,6 +138,17 @@ class Worker:
             "threads": evidence.threads,
         }
         return bench, ready
+
+
+def _imports() -> None:
+    """What takes seconds and touches no device, while the first message may still be on its way."""
+    import torch
+
+    from sparsity_roofline.kernels.registry import load_kernels
+
+    del torch
+    with contextlib.suppress(UserError):  # told to whoever asks for the kernels
+        load_kernels()
 
 
 def device_alive(device: str) -> bool:

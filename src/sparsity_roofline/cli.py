@@ -19,6 +19,7 @@ VERBS = {
     "predict": "Speed-of-light latency and predicted speedup, for any GPU of the table.",
     "measure": "Time kernels on this machine and record it.",
     "validate": "Did the predictions hold? Tables and plots of a run.",
+    "compare": "Did a kernel get slower? Two runs or two git revisions, a verdict for every cell.",
     "matrices": "List, fetch, import and describe weight matrices.",
     "kernels": "List kernels: formats, dtypes, devices, and why one is unavailable here.",
     "hardware": "List, show and calibrate ceilings.",
