@@ -36,8 +36,8 @@ class ChildTimeout(Exception):
 class Child:
     """A running worker. ``kill`` it in the end, whatever happened."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start it; ``environment`` adds to this process's variables.
+    def __init__(self, environment: Mapping[str, str | None] | None = None) -> None:
+        """Start it; ``environment`` adds to this process's variables, or takes away (None).
 
         The kernel ends it with the thread that started it, so that thread has to stay.
         """
@@ -46,6 +46,7 @@ class Child:
         self._buffer = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         path = os.pathsep.join(p for p in sys.path if p)
+        given = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})}
         module = "sparsity_roofline.bench.worker"
         try:
             self._process = subprocess.Popen(
@@ -55,7 +56,7 @@ class Child:
                 stderr=self._output,
                 pass_fds=(inward, outward),
                 start_new_session=True,  # an interrupt from the terminal reaches the supervisor only
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env={name: value for name, value in given.items() if value is not None},
             )
         finally:
             os.close(inward)

@@ -8,11 +8,12 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from os import PathLike
 from typing import Any
 
+from sparsity_roofline.bench.cluster import Fleet, Team
 from sparsity_roofline.bench.events import Event, OnEvent, RunSummary
 from sparsity_roofline.bench.folder import RunFolder
 from sparsity_roofline.bench.plan import Plan
@@ -34,6 +35,8 @@ def run(
     on_event: OnEvent | None = None,
     argv: Sequence[str] = (),
     calibrate: bool = True,
+    hold: Callable[[], None] | None = None,
+    fleet: Fleet | None = None,
 ) -> RunSummary:
     """Carry out a plan into a run folder.
 
@@ -44,6 +47,9 @@ def run(
         on_event: called for progress; what it raises ends the run.
         argv: the command line, kept in run.json without its paths.
         calibrate: measure this machine's ceilings where none are kept.
+        hold: called once everything is ready that needs no device; the run goes on when it returns.
+            For a run on one device.
+        fleet: several devices instead of one (``cluster_local``, ``cluster_dask``); closed by who opened it.
 
     Returns:
         What was done; ``exit_code`` says how it ended. After an interrupt (SIGINT, SIGTERM) everything finished is on
@@ -54,10 +60,15 @@ def run(
     """
     start = time.monotonic()
     meta = _meta(plan, argv, budget_s)
+    if fleet is not None:
+        meta["workers"] = fleet.size
     fixed = plan.suite.regime.clocks == "fixed"
-    with RunFolder.open(folder, meta, resume=resume) as where, _interrupts(), _clocks(plan.device, fixed) as said:
+    # Each place of a fleet holds the clock of its own device.
+    clock = _clocks(plan.device, fixed) if fleet is None else contextlib.nullcontext([])
+    with RunFolder.open(folder, meta, resume=resume) as where, _interrupts(), clock as said:
         # Ceilings are kept and used for runs with free clocks: they are not measured under a lock.
-        supervisor = Supervisor(plan, where, case_timeout_s, budget_s, on_event, calibrate and not fixed, start)
+        given = (plan, where, case_timeout_s, budget_s, on_event, calibrate and not fixed, start)
+        supervisor = Supervisor(*given, hold) if fleet is None else Team(fleet, *given)
         supervisor.notes += said
         try:
             supervisor.work()

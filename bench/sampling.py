@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from sparsity_roofline.bench.plan import Job, Plan
 
 
-def sample(plan: Plan, budget_s: float) -> Plan:
-    """A part of the plan whose expected wall time, start-up included, is within ``budget_s``.
+def sample(plan: Plan, budget_s: float, devices: int = 1) -> Plan:
+    """A part of the plan whose expected wall time, start-up included, is within ``budget_s``; after the start-up,
+    ``devices`` do so many times as much in it.
 
     The rule. Sparse cases are put into strata by (format, dtype, network, target sparsity, batch). Within a stratum
     their order is shuffled, and so is the order of the strata, by the suite's seed. Then, round after round, each
@@ -50,7 +51,7 @@ def sample(plan: Plan, budget_s: float) -> Plan:
         rng.shuffle(queue)
     rng.shuffle(queues)
 
-    left = budget_s - startup_s(plan.device)
+    left = devices * (budget_s - startup_s(plan.device))
     chosen: set[str] = set()
     for turn in range(max((len(q) for q in queues), default=0)):
         for queue in queues:

@@ -15,6 +15,7 @@ from sparsity_roofline.commands._render import console, print_json, print_table
 from sparsity_roofline.model.errors import UserError
 
 if TYPE_CHECKING:
+    from sparsity_roofline.bench.cluster import Fleet
     from sparsity_roofline.bench.events import RunSummary
     from sparsity_roofline.bench.plan import Plan
 
@@ -29,6 +30,12 @@ def measuring_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--budget", type=Duration(), help="Keep to this wall time (10m, 90s) by the sampling rule."),
         click.option("--dry-run", is_flag=True, help="List the cases with their expected wall time and stop."),
         click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Where to run [what there is]."),
+        click.option("--devices", metavar="all|0,1", help="Share the run among GPUs of this host."),
+        click.option(
+            "--cluster",
+            metavar="WHERE",
+            help="Share it among Dask workers: a scheduler's address or file, slurm:N jobs, or local:N processes.",
+        ),
         click.option("--dtype", "dtypes", multiple=True, help="Only these arithmetic types (repeatable)."),
         click.option("--only", multiple=True, metavar="GLOB", help="Only kernels with such names (repeatable)."),
         click.option("--kernel", "extra", multiple=True, metavar="MODULE:NAME", help="Add a kernel of your own."),
@@ -51,8 +58,8 @@ def measuring_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def make_plan(given: dict[str, Any]) -> Plan:
-    """The plan that the options ask for."""
+def make_plan(given: dict[str, Any], devices: int = 1) -> Plan:
+    """The plan that the options ask for; a budget is of wall time, in which ``devices`` do so many times as much."""
     from sparsity_roofline.bench import plan as planning
     from sparsity_roofline.bench.environment import pick_device
     from sparsity_roofline.bench.suites import load_suite
@@ -71,7 +78,11 @@ def make_plan(given: dict[str, Any]) -> Plan:
         timer=given["timer"],
         l2=given["l2"],
     )
-    return planning.sample(plan, given["budget"]) if given["budget"] else plan
+    if given.get("cells"):
+        from sparsity_roofline.bench.only import only, read_cells
+
+        plan = only(plan, read_cells(given["cells"]))
+    return planning.sample(plan, given["budget"], devices) if given["budget"] else plan
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
@@ -87,7 +98,7 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     console().print(f"{len(table)} cases, {jobs} jobs, about {short(plan.estimate_s)}", markup=False)
 
 
-def measure(plan: Plan, given: dict[str, Any]) -> RunSummary:
+def measure(plan: Plan, given: dict[str, Any], fleet: Fleet | None = None) -> RunSummary:
     """Run the plan with a progress bar; the folder is announced first, so that an interrupted run can be found."""
     from sparsity_roofline.bench.run import run
     from sparsity_roofline.commands._progress import RunProgress
@@ -95,7 +106,9 @@ def measure(plan: Plan, given: dict[str, Any]) -> RunSummary:
     folder: Path | None = given["out"]
     if folder is None:
         folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{plan.suite.name}"
-    click.echo(f"{len(plan.jobs)} jobs, about {short(plan.estimate_s)}, into {folder}", err=True)
+    workers = 1 if fleet is None else fleet.size
+    about = f"{short(plan.estimate_s / workers)}{f' on {workers} workers' if workers > 1 else ''}"
+    click.echo(f"{len(plan.jobs)} jobs, about {about}, into {folder}", err=True)
     with RunProgress() as progress:
         return run(
             plan,
@@ -106,7 +119,14 @@ def measure(plan: Plan, given: dict[str, Any]) -> RunSummary:
             on_event=progress,
             argv=["sparsity-roofline", *sys.argv[1:]],
             calibrate=not given["no_calibrate"],
+            fleet=fleet,
+            hold=_wait_for_line if given.get("hold") else None,
         )
+
+
+def _wait_for_line() -> None:
+    if not sys.stdin.readline():
+        raise UserError("--hold: standard input ended before a line came")
 
 
 def print_summary(summary: RunSummary) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from sparsity_roofline.commands._cases import ROWS
-from sparsity_roofline.commands._measuring import make_plan, measure, measuring_options, print_plan, print_summary, told
+from sparsity_roofline.commands._fleet import opened, planned
+from sparsity_roofline.commands._measuring import measure, measuring_options, print_plan, print_summary, told
 from sparsity_roofline.commands._result import print_validation
 
 
@@ -26,13 +27,16 @@ def command(rows: int, **given: Any) -> int:
       sparsity-roofline run --budget 60s
       sparsity-roofline run --suite dlmc --collection dlmc.tar.gz --out runs/dlmc
       sparsity-roofline run --out runs/dlmc --suite dlmc --collection dlmc.tar.gz --resume
+      sparsity-roofline run --devices all
+      sparsity-roofline run --cluster tcp://head:8786 --suite dlmc --collection dlmc.tar.gz --out runs/dlmc
       sparsity-roofline run --kernel my_module:my_kernel
     """
-    plan = make_plan(given)
-    if given["dry_run"]:
-        print_plan(plan, given["as_json"])
-        return 0
-    summary = measure(plan, given)
+    with opened(given) as fleet:
+        plan = planned(given, fleet)
+        if given["dry_run"]:
+            print_plan(plan, given["as_json"])
+            return 0
+        summary = measure(plan, given, fleet)
     click.echo(told(summary), err=given["as_json"])
     if summary.interrupted:
         if given["as_json"]:
