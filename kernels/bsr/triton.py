@@ -35,12 +35,18 @@ def choose(r: int, N: int, dtype: str) -> Tile:
     give 3 and 4 buffers.
     """
     rows = 1 << max(r - 1, 0).bit_length()
+    BM = min(max(rows, 16), 64)
     if dtype == "fp32":  # FFMA: no tensor cores
-        return Tile(min(max(rows, 16), 64), 16 if N <= 16 else 64, 16, False, 4, 3)
+        if N <= 16:
+            return Tile(BM, 16, 16, False, 4, 3)
+        return Tile(BM, 64, 16, False, 4, 3) if N <= 64 else Tile(BM, 128, 32, False, 4, 3)
     if dtype == "tf32":
+        # Two warps at 64 rows, for mma.sync: the warpgroup's MMA wants X turned round through shared memory.
         if N <= 16:
             return Tile(16, 16, 64, False, 2, 7)
-        return Tile(min(max(rows, 16), 64), 64, 32, False, 4, 5)
+        if BM == 64:
+            return Tile(64, 128 if rows > 64 and N > 64 else 64, 32, False, 2, 5 if rows == 64 else 4)
+        return Tile(BM, 64, 32, False, 2, 5) if N <= 64 else Tile(BM, 128, 32, False, 4, 4)
     if N <= 16:
         return Tile(16, 16, 128, False, 2, 7)
     BM = min(max(rows, 16), 128)

@@ -22,13 +22,26 @@ def gemm_tma(
     BK: tl.constexpr,
     GROUP: tl.constexpr,
     PRECISION: tl.constexpr,
+    HALVES: tl.constexpr,
 ):
-    """One BM x BN tile of Y per program; w, x, y are tensor descriptors, which mask what lies outside by themselves."""
-    tm, tn = grouped_tile(tl.program_id(0), tl.cdiv(M, BM), tl.cdiv(N, BN), GROUP)
-    acc = tl.zeros((BM, BN), dtype=tl.float32)
-    for k in range(0, K, BK):
-        acc = mma(w.load([tm * BM, k]), x.load([k, tn * BN]), acc, PRECISION)
-    y.store([tm * BM, tn * BN], acc.to(y.dtype))
+    """Persistent programs, each over every tile whose number leaves the same remainder; w, x, y are tensor descriptors.
+
+    The loops over tiles and over K are one pipeline (``flatten``): the first loads of a tile overlap with the last
+    products and the store of the one before. HALVES: Y leaves in two halves of BN / 2, which frees shared memory for
+    a pipeline stage. Descriptors mask what lies outside by themselves.
+    """
+    tiles_m, tiles_n = tl.cdiv(M, BM), tl.cdiv(N, BN)
+    for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=True):
+        tm, tn = grouped_tile(tile, tiles_m, tiles_n, GROUP)
+        acc = tl.zeros((BM, BN), dtype=tl.float32)
+        for k in range(0, K, BK):
+            acc = mma(w.load([tm * BM, k]), x.load([k, tn * BN]), acc, PRECISION)
+        if HALVES:
+            left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BN // 2)), (0, 2, 1)))
+            y.store([tm * BM, tn * BN], left.to(y.dtype))
+            y.store([tm * BM, tn * BN + BN // 2], right.to(y.dtype))
+        else:
+            y.store([tm * BM, tn * BN], acc.to(y.dtype))
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -46,7 +59,7 @@ def gemm_pointer(
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """The same by masked loads: any alignment. WIDE: offsets need int64."""
+    """The same by masked loads, one tile a program: any alignment. WIDE: offsets need int64."""
     tm, tn = grouped_tile(tl.program_id(0), tl.cdiv(M, BM), tl.cdiv(N, BN), GROUP)
     rows = tm * BM + tl.arange(0, BM)
     cols = tn * BN + tl.arange(0, BN)

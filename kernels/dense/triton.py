@@ -25,21 +25,33 @@ class Tile(NamedTuple):
     stages: int
     group: int = 8
 
+    @property
+    def halves(self) -> bool:
+        """Store Y in two halves? Where a whole tile of it would take the place of a pipeline stage."""
+        return self.BM * self.BN >= 128 * 256
+
 
 def choose(M: int, N: int, dtype: str, multiprocessors: int = 132) -> Tile:
     """The variant for a shape: by N where W's bytes bound the time, by the number of tiles where arithmetic does."""
     if dtype == "fp32":  # FFMA: no tensor cores
         return Tile(64, 32, 32, 4, 3) if N <= 32 else Tile(64, 64, 16, 4, 3)
-    if dtype == "tf32":
-        return Tile(64, 32, 64, 4, 3) if N <= 32 else Tile(128, 128, 32, 8, 3)
+    if dtype == "tf32":  # two warps: mma.sync, for the warpgroup's MMA wants X turned round (2.6 times as long, H100)
+        return Tile(64, 32, 64, 4, 3) if N <= 32 else Tile(128, 64, 32, 2, 3)
     if N <= 16:
         return Tile(64, 16, 128, 4, 5)
     if N <= 64:
         return Tile(64, 64, 128, 4, 4)
     tiles = -(-M // 128) * -(-N // 256)
     if tiles >= multiprocessors:
-        return Tile(128, 256, 64, 8, 3)  # 0.91 to 0.94 of cuBLAS at 4096 x 4096 (measured, H100)
+        return Tile(128, 256, 64, 8, 3)  # 1.0 to 1.09 of cuBLAS at 4096 x 4096 (measured, H100)
     return Tile(128, 128, 64, 4, 4)
+
+
+def _multiprocessors(tensor: torch.Tensor) -> int:
+    """Of the tensor's GPU; 4 in the interpreter, so that a program has several tiles there too."""
+    import torch
+
+    return torch.cuda.get_device_properties(tensor.device).multi_processor_count if tensor.is_cuda else 4
 
 
 class _Prepared:
@@ -66,7 +78,7 @@ class _Prepared:
         (M, K), N = w.shape, x.shape[1]
         if not y.numel():
             return
-        grid = (-(-M // t.BM) * -(-N // t.BN),)
+        tiles = -(-M // t.BM) * -(-N // t.BN)
         fixed = {"BM": t.BM, "BN": t.BN, "BK": t.BK, "GROUP": t.group, "PRECISION": self._precision}
         launch = {"num_warps": t.warps, "num_stages": t.stages, "enable_fp_fusion": True}
         if self.config["loads"] == "tma" and N * x.element_size() % 16 == 0:
@@ -74,11 +86,13 @@ class _Prepared:
 
             operands = [
                 TensorDescriptor.from_tensor(tensor, shape)
-                for tensor, shape in ((w, [t.BM, t.BK]), (x, [t.BK, t.BN]), (y, [t.BM, t.BN]))
+                for tensor, shape in ((w, [t.BM, t.BK]), (x, [t.BK, t.BN]), (y, [t.BM, t.BN >> t.halves]))
             ]
-            gemm_tma[grid](*operands, M, N, K, **fixed, **launch)
+            programs = _multiprocessors(w) * max(128 * 128 // (t.BM * t.BN), 1)  # as many as are resident together
+            grid = (min(tiles, programs),)
+            gemm_tma[grid](*operands, M, N, K, **fixed, HALVES=t.halves, **launch)
         else:
-            gemm_pointer[grid](w, x, y, M, N, K, **fixed, WIDE=is_wide(w, x, y), **launch)
+            gemm_pointer[(tiles,)](w, x, y, M, N, K, **fixed, WIDE=is_wide(w, x, y), **launch)
 
 
 class DenseTriton(TritonKernel):
