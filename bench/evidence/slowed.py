@@ -13,6 +13,7 @@ ratio of times falls short of the ratio of work by their share.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def planted_percent() -> float:
     return percent
 
 
+@lru_cache(maxsize=8)
 def with_more_entries(matrix: Matrix, percent: float) -> Matrix:
     """The matrix with ``percent`` more stored elements, value 0, spread over the rows by their length.
 

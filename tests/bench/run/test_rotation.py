@@ -176,7 +176,8 @@ def test_a_cold_regime_rotates(bench: measure.Bench) -> None:
     record = bench.run(case(), "csr.t", 0)
     assert (record.status, record.timer, record.regime_l2) == ("ok", "turning", "cold-clean")
     assert len(bench.timer.given) > 10  # type: ignore[attr-defined]
-    assert bench.kernels["csr.t"].prepared == len(bench.timer.given)  # type: ignore[attr-defined]
+    rehearsal = 1
+    assert bench.kernels["csr.t"].prepared == rehearsal + len(bench.timer.given)  # type: ignore[attr-defined]
 
 
 def test_a_hot_regime_does_not(bench: measure.Bench) -> None:
@@ -184,7 +185,8 @@ def test_a_hot_regime_does_not(bench: measure.Bench) -> None:
     record = bench.run(case(), "csr.t", 0)
     assert (record.status, record.regime_l2) == ("ok", "hot")
     assert len(bench.timer.given) == 1  # type: ignore[attr-defined]
-    assert bench.kernels["csr.t"].prepared == 1  # type: ignore[attr-defined]
+    rehearsal = 1
+    assert bench.kernels["csr.t"].prepared == rehearsal + 1  # type: ignore[attr-defined]
 
 
 def test_the_last_set_is_checked_too(bench: measure.Bench) -> None:
