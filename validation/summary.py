@@ -18,7 +18,8 @@ STRATA = ("device", "run_id", "kernel", "kernel_dtype", "format", "dtype", "n_re
 """The strata every report shows, one at a time."""
 
 SUMMARY_COLUMNS = (
-    "stratum", "value", "pairs", "shapes", "predicted_speedup", "measured_speedup", "f_dense", "f_sparse", "parity",
+    "stratum", "value", "pairs", "shapes", "predicted_speedup", "measured_speedup", "f_dense", "f_sparse",
+    "f_dense_held", "f_sparse_held", "parity",
     "parity_low", "parity_high", "loa_low", "loa_high", "mape", "median_ape", "dense_bias", "dense_mape",
     "sparse_bias", "sparse_mape", "rank_strata", "spearman", "kendall", "faster_both", "faster_only_predicted",
     "faster_only_measured", "faster_neither", "mcc", "violations", "above_one", "below_floor",
@@ -81,6 +82,8 @@ def _row(
         "measured_speedup": _geomean(pairs["measured_speedup"]),
         "f_dense": _geomean(pairs["f_dense"]),
         "f_sparse": _geomean(pairs["f_sparse"]),
+        "f_dense_held": _geomean(pairs["f_dense_held"].dropna()),
+        "f_sparse_held": _geomean(pairs["f_sparse_held"].dropna()),
         "parity": ratio.bias,
         "parity_low": ratio.bias_low,
         "parity_high": ratio.bias_high,

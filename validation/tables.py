@@ -28,6 +28,8 @@ CASE_COLUMNS = {
     "interval": "95 % interval",
     "f_dense": "fraction of SoL dense",
     "f_sparse": "fraction of SoL sparse",
+    "f_dense_held": "at held clock dense",
+    "f_sparse_held": "at held clock sparse",
     "parity": "parity",
     "notes": "notes",
 }
@@ -42,6 +44,8 @@ SUMMARY_HEADINGS = {
     "measured_speedup": "measured speedup",
     "f_dense": "fraction of SoL dense",
     "f_sparse": "fraction of SoL sparse",
+    "f_dense_held": "at held clock dense",
+    "f_sparse_held": "at held clock sparse",
     "parity": "parity",
     "parity_low": "95 % from",
     "parity_high": "to",
@@ -176,8 +180,8 @@ def console_rows(pairs: pd.DataFrame, limit: int = 24) -> tuple[list[str], list[
     At most ``limit`` rows, shared among the kernels: of each the best, the worst and evenly spaced ones between by
     parity, so that no kernel hides behind another; printed in reading order.
     """
-    headings = [v for k, v in CASE_COLUMNS.items() if k not in ("interval",)]
-    keys = [k for k in CASE_COLUMNS if k not in ("interval",)]
+    keys = [k for k in CASE_COLUMNS if k not in ("interval", "f_dense_held", "f_sparse_held")]
+    headings = [CASE_COLUMNS[k] for k in keys]
     table = label(pairs).reset_index(drop=True)
     table["notes"] = [_short_notes(*row) for row in zip(table["synthetic"], table["violation"], table["above_one"],
                                                         table["below_floor"], strict=True)]  # fmt: skip

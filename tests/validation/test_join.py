@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.validation.join import UNPAIRED_COLUMNS, join, pair
+from sparsity_roofline.validation.summary import summarise
+from sparsity_roofline.validation.tables import case_table
 
 from ._records import frame, record
 
@@ -44,6 +46,22 @@ def test_hand_worked_pair() -> None:
     assert row["sparsity"] == pytest.approx(1 - 1 / 16)
     assert (row["preset"], row["ceilings"], row["dense_kernel"]) == ("paper", "datasheet", "dense.cublas")
     assert row["faster"] == "sparse"
+
+
+def test_fraction_at_the_clock_held_stands_beside_the_data_sheets() -> None:
+    held = {"dense": 17_179.869184, "csr": 4591.62}  # 25 % above the printed clock: compute-bound faster, memory not
+    shape = {"M": 1024, "K": 1024, "N": 1024}
+    dense = record("dense", **shape, time_us=30.0, sol_paper_held_ns=held["dense"])
+    csr = record("csr", **shape, density=1 / 16, time_us=20.0, sol_paper_held_ns=held["csr"])
+    row = join(frame(dense, csr)).iloc[0]
+    assert row["f_dense_held"] == pytest.approx(0.572662, rel=1e-5)
+    assert row["f_dense"] == pytest.approx(0.715828, rel=1e-5)
+    assert row["f_sparse_held"] == pytest.approx(row["f_sparse"])
+    without = join(frame(record("dense", **shape), csr)).iloc[0]
+    assert math.isnan(without["f_dense_held"])
+    table = case_table(join(frame(dense, csr)))
+    assert table.columns.tolist().index("f_dense_held") < table.columns.tolist().index("parity")
+    assert summarise(join(frame(record("dense", **shape), csr)), resamples=10)["f_dense_held"].isna().all()
 
 
 def test_interval_of_the_speedup_adds_log_widths_in_quadrature() -> None:
