@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sparsity_roofline.bench import calibration_store
+from sparsity_roofline.bench import calibration_store, l2_rates
 from sparsity_roofline.bench.environment import DeviceKind, device_name, host_state, threads
 from sparsity_roofline.bench.timing import flush, timer_for
 from sparsity_roofline.bench.timing.protocol import InvalidMeasurement, L2State, Regime, Stopping, Timer
@@ -38,7 +38,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "cuda": ((4096, 4096, 2048), (4096, 4096, 4096), (14336, 4096, 2048), (8192, 4096, 4096), (8192, 8192, 8192)),
     "cpu": ((512, 512, 512), (1024, 1024, 1024), (2048, 512, 2048), (1536, 1536, 1536)),
 }
-DTYPES = {"cuda": ("fp16", "bf16", "tf32", "fp32", "fp64"), "cpu": ("fp32", "fp64", "bf16", "fp16")}
+DTYPES = {"cuda": ("fp16", "bf16", "tf32", "fp32", "fp64", "fp8", "int8"), "cpu": ("fp32", "fp64", "bf16", "fp16")}
 SECONDS = {"cuda": 12.0, "cpu": 10.0}
 ROUNDS = {"cuda": 1, "cpu": 2}
 """Rounds over memory and products. A CPU is shared with whatever else runs: what one round loses to it, another far
@@ -106,6 +106,7 @@ def calibrate(
     rates: dict[str, dict[str, float]] = {dtype: {} for dtype in DTYPES[device]}
     cache = _cache(meter, device)
     floor = meter.best("launch floor", [_smallest(device)], 1.0, "hot")
+    writes = l2_rates.write_rates(meter.best, _last_level_bytes(device), 1.0 / floor) if floor and cache else {}
     for turn in range(1, rounds + 1):
         which = f" (round {turn} of {rounds})" if rounds > 1 else ""
         say(f"calibrating {name}: memory{which}")
@@ -121,7 +122,10 @@ def calibrate(
         peaks={lookup_dtype(d).peak: max(by_shape.values()) for d, by_shape in rates.items() if by_shape},
         dram_bandwidth=max(dram[way] for way in ("copy", "read") if way in dram),
         l2_bytes=_last_level_bytes(device),
-        l2_bandwidth=max(cache.values()) if cache else None,
+        l2_bandwidth=cache.get("unshared", max(cache.values())) if cache else None,
+        l2_shared_bandwidth=cache.get("shared"),
+        l2_write_bandwidth=writes.get("write"),
+        l2_held_bytes=writes.get("held"),
         launch_floor_s=1.0 / floor if floor else None,
         sm_count=_sm_count(device),
         details={
@@ -202,7 +206,8 @@ def _dram(meter: _Meter, device: DeviceKind) -> dict[str, float]:
 
 
 def _cache(meter: _Meter, device: DeviceKind) -> dict[str, float]:
-    """Bytes per second out of a GPU's resident L2: half of it in all, hot."""
+    """Bytes per second out of a GPU's resident L2, hot: a copy and a sum within half of it, and what reads of lines
+    that multiprocessors do and do not share reach (``l2_rates``)."""
     if device != "cuda":
         return {}
     import torch
@@ -215,13 +220,13 @@ def _cache(meter: _Meter, device: DeviceKind) -> dict[str, float]:
         {
             "copy": meter.best("cache copy", [lambda: torch.neg(source, out=target)], 2 * size, "hot"),
             "read": meter.best("cache read", [lambda: torch.sum(source, dim=0, out=total)], size, "hot"),
+            **l2_rates.read_rates(meter.best, _sm_count(device) or 1, _last_level_bytes(device)),
         }
     )
 
 
 def _products(meter: _Meter, device: DeviceKind, dtype: str) -> dict[str, float]:
     """Operations per second (2 M K N a product) by shape, until this precision's share of time is spent."""
-    import torch
 
     rates: dict[str, float] = {}
     started = time.perf_counter()
@@ -231,21 +236,28 @@ def _products(meter: _Meter, device: DeviceKind, dtype: str) -> dict[str, float]
             continue
         shape = f"{M}x{K}x{N}"
         try:
-            w, x = _random((M, K), dtype, device), _random((K, N), dtype, device)
-            y = torch.empty((M, N), dtype=w.dtype, device=w.device)
+            product = _product(dtype, _random((M, K), dtype, device), _random((K, N), dtype, device))
         except RuntimeError as error:
             meter.skipped[f"{dtype} {shape}"] = str(error).splitlines()[0]
             continue
         with math_mode(dtype) if device == "cuda" else nullcontext():
-            rate = meter.best(f"{dtype} {shape}", [_product(w, x, y)], 2.0 * M * K * N)
+            rate = meter.best(f"{dtype} {shape}", [product], 2.0 * M * K * N)
         if rate is not None:
             rates[shape] = rate
     return rates
 
 
-def _product(w: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Call:
+def _product(dtype: str, w: torch.Tensor, x: torch.Tensor) -> Call:
+    """One product by the vendor's library; 8-bit types are written as bf16 (fp8) or int32 (int8), with X as (N, K)."""
     import torch
 
+    if dtype == "int8":
+        transposed = x.t().contiguous().t()
+        return lambda: torch._int_mm(w, transposed)
+    if dtype == "fp8":
+        transposed, one = x.t().contiguous().t(), torch.ones((), device=w.device)
+        return lambda: torch._scaled_mm(w, transposed, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+    y = torch.empty((w.shape[0], x.shape[1]), dtype=w.dtype, device=w.device)
     return lambda: torch.mm(w, x, out=y)
 
 
@@ -281,9 +293,11 @@ def stream_bytes(device: DeviceKind) -> int:
 def _random(shape: tuple[int, ...], dtype: str, device: DeviceKind) -> torch.Tensor:
     import torch
 
-    types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
+    types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64, "fp8": torch.float8_e4m3fn}
     generator = torch.Generator(device=device).manual_seed(0)
     uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
+    if dtype == "int8":
+        return uniform.mul_(222).sub_(127).to(torch.int8)
     return uniform.mul_(1.75).sub_(1.0).to(types.get(dtype, torch.float32))
 
 

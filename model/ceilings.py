@@ -33,6 +33,8 @@ class Ceilings:
         l2_bandwidth: bytes per second, or None.
         l2_shared_bandwidth: the same where neighbouring multiprocessors read the same lines at the same time, or None;
             with it, ``l2_bandwidth`` is the rate at which each reads lines of its own.
+        l2_write_bandwidth: bytes per second that L2 takes from the multiprocessors, or None.
+        l2_held_bytes: bytes written that are still in L2 when a kernel ends, not in DRAM, or None.
         launch_floor_s: shortest time of an empty kernel, or None.
         sm_count: streaming multiprocessors or compute units; None on a CPU.
         boost_clock_hz: printed maximum clock, or None.
@@ -50,6 +52,8 @@ class Ceilings:
     sm_count: int | None = None
     boost_clock_hz: float | None = None
     l2_shared_bandwidth: float | None = None
+    l2_write_bandwidth: float | None = None
+    l2_held_bytes: float | None = None
     identity: str = ""
     details: dict[str, Any] = field(default_factory=dict, compare=False)
 
@@ -71,8 +75,9 @@ class Ceilings:
     def _hash(self) -> str:
         figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("identity", "details")}
         figures["peaks"] = {name: float(rate) for name, rate in sorted(self.peaks.items())}
-        if self.l2_shared_bandwidth is None:  # ceilings written before there was this figure keep their identity
-            del figures["l2_shared_bandwidth"]
+        for name in ("l2_shared_bandwidth", "l2_write_bandwidth", "l2_held_bytes"):
+            if figures[name] is None:  # ceilings written before there were these figures keep their identity
+                del figures[name]
         for name in ("dram_bandwidth", "l2_bytes"):
             figures[name] = float(figures[name])
         return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,10 +1,11 @@
 """The refined model: the speed of light plus what a real kernel on a real device adds to it, term by term.
 
-    T = setup + || compute, DRAM, L2, steps ||_p        (seconds; || . ||_p is ``terms.overlap.combine``)
+    T = setup + || max(compute, DRAM, L2), store, steps ||_p        (seconds; || . ||_p is ``terms.overlap.combine``)
 
     compute   operations in whole tiles / (peak x achievable fractions), times waves and balance
     DRAM      pattern-aware compulsory bytes / (bandwidth x achievable fractions)
     L2        bytes the kernel's tiles fetch / the L2 rate at the case's density
+    store     bytes of Y / the rate at which L2 takes them
     steps     serial steps along K of the longest program x the time of a step
     setup     launch, prologue, epilogue; a further launch where K is split
 
@@ -25,13 +26,13 @@ from sparsity_roofline.model.cost import Floats, cost, preset
 from sparsity_roofline.model.dtype import DTYPES
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.table import BSR, CSR, DENSE, NM, TABLE_FORMATS, CaseTable
-from sparsity_roofline.model.terms import l2, tiles, traffic, waves
+from sparsity_roofline.model.terms import l2, latency, tiles, traffic, waves
 from sparsity_roofline.model.terms.constants import DeviceConstants, KernelConstants, device_constants, kernel_constants
 from sparsity_roofline.model.terms.kernel import KernelModel, describe
-from sparsity_roofline.model.terms.overlap import combine
+from sparsity_roofline.model.terms.overlap import P, combine
 from sparsity_roofline.model.terms.tiles import Tiling
 
-PARTS = ("compute", "dram", "l2", "steps", "setup")
+PARTS = ("compute", "dram", "l2", "store", "steps", "setup")
 """What a latency is composed of, in the order of ``Side.parts``."""
 
 _CHUNK = 4096
@@ -52,7 +53,7 @@ class Terms:
         l2: L2 as a second ceiling.
         steps: the latency of steps along K that follow each other.
         setup: launch floor, prologue and epilogue, additive.
-        overlap: resources overlap with exponent p instead of perfectly.
+        overlap: stores and steps overlap with the rest imperfectly, with exponent p.
     """
 
     unit: bool = True
@@ -310,7 +311,7 @@ class _Case:
 
     def latency(self, t: CaseTable, longest: Floats, tiling: Tiling) -> dict[str, Floats]:
         """Seconds, parts and tile of every row, each of shape (rows,)."""
-        on, k, S = self.terms, self.constants, float(self.ceilings.sm_count or 1)
+        on, S = self.terms, float(self.ceilings.sm_count or 1)
         code = int(t.format_code[0]) if len(t) else DENSE
         plain = cost(t, preset("paper"))
         depth, extent, x_rows, strip = self._walk(t, code, tiling.BM)
@@ -320,23 +321,23 @@ class _Case:
         walked = tiles.steps(own, tiling.BK) * tiling.BK
         flops = np.maximum(tiles.padded_flops(C, tiling.BM, tiling.BN, walked), used) if on.tile else used
         slots = S * tiling.resident
-        factor, slot_factor = np.ones_like(C), np.ones_like(C)
+        factor, most = np.ones_like(C), None
         if on.wave:
-            factor, slot_factor = waves.wave_factor(C, S), waves.wave_factor(C, slots)
+            factor = waves.wave_factor(C, S)
         if on.balance and code in (CSR, BSR):
-            most = self._longest(t, code, longest, own * tiling.split, extent, _column(t.M), strip)
+            most = self._longest(t, code, longest, depth, extent, _column(t.M), strip)
             factor = np.maximum(factor, waves.balance_factor(depth, most, C, S))
-            slot_factor = np.maximum(slot_factor, waves.balance_factor(depth, most, C, slots))
         unit_rate, dram_rate = self._rates(tiling, code)
         parts = {
             "compute": flops / unit_rate * factor,
             "dram": _column(self._dram_bytes(t, plain)) / dram_rate + np.zeros_like(C),
             "l2": self._l2_seconds(t, code, plain, tiling, C, own, x_rows, S) if on.l2 else np.zeros_like(C),
-            "steps": self._step_seconds(t, C, slots, slot_factor, walked, tiling) if on.steps else np.zeros_like(C),
+            "store": self._store_seconds(t, plain, tiling, C, S) if on.l2 else np.zeros_like(C),
+            "steps": self._step_seconds(t, code, C, slots, own, most, tiling) if on.steps else np.zeros_like(C),
             "setup": self._setup(tiling.split) + np.zeros_like(C) if on.setup else np.zeros_like(C),
         }
-        p = k.overlap if on.overlap else np.inf
-        total = combine([parts[name] for name in PARTS[:-1]], p) + parts["setup"]
+        busy = np.maximum(np.maximum(parts["compute"], parts["dram"]), parts["l2"])
+        total = combine([busy, parts["store"], parts["steps"]], P if on.overlap else np.inf) + parts["setup"]
         total = np.where(self._possible(t, code, tiling, depth), total, np.inf)
         best = np.argmin(total, axis=1)[:, None]
         shaped = {"seconds": total, "BM": tiling.BM, "BN": tiling.BN, "split": tiling.split, **parts}
@@ -393,7 +394,7 @@ class _Case:
         return np.clip(most, mean, np.maximum(extent, mean))
 
     def _rates(self, tiling: Tiling, code: int) -> tuple[Floats, Floats | float]:
-        """(operations per second of each tile size, bytes per second of DRAM)."""
+        """(operations per second, of the shape of the candidates; bytes per second of DRAM)."""
         unit = self.kernel.runs_on(self.dtype) if self.terms.unit else DTYPES[self.dtype].unit
         if not self.ceilings.is_gpu:
             unit = "cpu"
@@ -402,16 +403,15 @@ class _Case:
         if not self.terms.fraction:
             return np.full_like(tiling.BM, peak), bandwidth
         quantity = "fp32_flops" if unit == "cuda" and self.dtype != "fp64" else DTYPES[self.dtype].peak
-        peak *= min(self.device.peak_fraction.get(quantity, 1.0), 1.0) * self.constants.unit_fraction
-        fed = 1.0 / (1.0 + self.constants.feed * (1.0 / tiling.BM + 1.0 / tiling.BN))
-        return peak * fed, bandwidth * min(self.device.dram_fraction, 1.0) * self.constants.dram_fraction
+        peak *= min(self.device.peak_fraction.get(quantity, 1.0), 1.0) * min(self.constants.unit_fraction, 1.0)
+        return np.full_like(tiling.BM, peak), bandwidth * min(self.device.dram_fraction, 1.0)
 
     def _dram_bytes(self, t: CaseTable, plain: Any) -> Floats:
         if not self.terms.traffic:
             return np.asarray(plain.bytes)
         aware = cost(t, preset("bound"))
         read = aware.weight_bytes + aware.input_bytes
-        return np.asarray(read + traffic.written_back(plain.output_bytes, read, self.device.l2_resident))
+        return np.asarray(read + traffic.written_back(plain.output_bytes, read, self.device.l2_held))
 
     def _l2_seconds(
         self, t: CaseTable, code: int, plain: Any, tiling: Tiling, C: Floats, own: Floats, x_rows: Floats, S: float
@@ -421,7 +421,7 @@ class _Case:
         stored = _column(plain.flops) / (2.0 * np.maximum(N, 1.0)) * self._decoded(t, code)
         w = np.divide(_column(plain.weight_bytes), stored, out=np.zeros_like(stored), where=stored > 0)
         each = traffic.tile_bytes(tiling.BM, tiling.BN, own, w, np.asarray(b), x_rows)
-        moved = (C * each + _column(plain.output_bytes) * (2.0 * tiling.split - 1.0)) * self.constants.l2_factor
+        moved = C * each * self.constants.l2_factor
         density = np.ones_like(M)
         if code == CSR:
             density = _column(t.nnz) / np.maximum(M * K, 1.0)
@@ -434,16 +434,47 @@ class _Case:
         port = np.minimum(1.0, C / S) * self.device.l2_shared_bandwidth
         return np.asarray(moved / np.minimum(rate, port))
 
+    def _store_seconds(self, t: CaseTable, plain: Any, tiling: Tiling, C: Floats, S: float) -> Floats:
+        """Y once, and where K is split each program's partial sums in fp32, written and read again."""
+        partial = np.where(tiling.split > 1, 2.0 * tiling.split * 4.0 * _column(t.M) * _column(t.N), 0.0)
+        busy = np.minimum(1.0, C / S) if self.terms.wave else 1.0
+        return np.asarray((_column(plain.output_bytes) + partial) / (self.device.l2_write_bandwidth * busy))
+
     def _step_seconds(
-        self, t: CaseTable, C: Floats, slots: Floats, slot_factor: Floats, walked: Floats, tiling: Tiling
+        self, t: CaseTable, code: int, C: Floats, slots: Floats, own: Floats, most: Floats | None, tiling: Tiling
     ) -> Floats:
+        """Waves of programs, each its start and end and its steps along K; at least the longest program."""
+        k = self.constants
+        each = k.step_s * latency.alignment_factor(self._alignment(t), k.misaligned)
+        grain = _column(t.block_cols) if code == BSR else np.ones((len(t), 1))
+        if code in (CSR, BSR):
+            mean = tiles.mean_steps(own, tiling.BK, grain)
+        else:
+            mean = tiles.steps(own, tiling.BK)
+        taken = C / slots
+        if self.terms.wave:
+            taken = np.ceil(taken)
+        seconds = taken * (k.tile_s + mean * each)
+        if most is not None:
+            seconds = np.maximum(seconds, k.tile_s + tiles.steps(most, tiling.BK) * each)
+        return np.asarray(seconds)
+
+    def _alignment(self, t: CaseTable) -> Floats:
+        """Bytes to which the compiler or library may take rows of its operands to be aligned; at most 16."""
         b = DTYPES[self.dtype].element_bytes
-        aligned = (_column(t.N) * b % 16 == 0) & (_column(t.K) * b % 16 == 0)
-        each = self.constants.step_s * np.where(aligned, 1.0, self.constants.misaligned)
-        return np.asarray(C / slots * slot_factor * (walked / tiling.BK) * each)
+        if self.kernel.alignment == "triton":
+            # Triton compiles for "a multiple of 16" or for nothing known at all.
+            known = t.N % 16 == 0
+            if self.kernel.format == "dense":
+                known &= t.K % 16 == 0
+            return _column(np.where(known, latency.VECTOR_BYTES, b))
+        rows = np.where(t.N > 1, t.N * b, 16)  # a single column is one contiguous vector
+        if self.kernel.format in ("dense", "nm"):
+            rows = np.gcd(rows, t.K * b)
+        return _column(np.gcd(rows, 16))
 
     def _setup(self, split: Floats) -> Floats:
-        base = max(self.constants.setup_s, self.device.launch_floor_s)
+        base = self.device.launch_floor_s
         return base + np.where(split > 1, self.constants.split_s, 0.0)
 
 

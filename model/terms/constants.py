@@ -16,7 +16,7 @@ from typing import Any
 from sparsity_roofline.model import hardware
 from sparsity_roofline.model.ceilings import Ceilings
 from sparsity_roofline.model.dtype import DTYPES
-from sparsity_roofline.model.terms.l2 import PORT_BYTES_PER_CYCLE, UNSHARED_SHARE
+from sparsity_roofline.model.terms.l2 import PORT_BYTES_PER_CYCLE, UNSHARED_SHARE, WRITE_SHARE
 
 ANY = "*"
 
@@ -30,7 +30,8 @@ class DeviceConstants:
         peak_fraction: best product over the printed peak, by quantity of ``hardware.csv``.
         l2_bandwidth, l2_shared_bandwidth: bytes per second out of L2, each multiprocessor reading lines of its own, and
             two neighbours reading the same ones.
-        l2_resident: bytes of Y that L2 holds back from DRAM, at most its capacity.
+        l2_write_bandwidth: bytes per second that L2 takes from the multiprocessors.
+        l2_held: bytes written that L2 holds back from DRAM, at most its capacity.
         launch_floor_s: shortest time of a kernel.
         known: False where the figures are another device's.
     """
@@ -39,7 +40,8 @@ class DeviceConstants:
     peak_fraction: Mapping[str, float]
     l2_bandwidth: float
     l2_shared_bandwidth: float
-    l2_resident: float
+    l2_write_bandwidth: float
+    l2_held: float
     launch_floor_s: float
     known: bool
 
@@ -50,31 +52,24 @@ class KernelConstants:
 
     Attributes:
         unit_fraction: share of the device's best product rate that its inner loop reaches (1).
-        feed: operand rows and columns a tile must have to reach half of that (elements): a tile of BM x BN reaches
-            1 / (1 + feed (1 / BM + 1 / BN)).
-        dram_fraction: share of the device's best bandwidth that it reaches (1).
-        l2_factor: bytes that reach L2 over those its tiles fetch; below 1 where L1 or multicast serves some (1).
-        step_s: shortest time of one step along K (seconds).
-        setup_s: launch, prologue and epilogue of a call (seconds).
-        split_s: further time of a call that splits K (seconds).
-        misaligned: factor on the steps where rows of W or X do not start at multiples of 16 bytes (1).
-        overlap: exponent p with which compute, DRAM, L2 and steps overlap (1).
+        l2_factor: bytes that reach L2 over those its tiles fetch: below 1 where L1 serves some, above where lines are
+            fetched in part or twice (1).
+        step_s: shortest time of one step along K (s).
+        tile_s: start and end of a program: indices, first loads, last stores (s).
+        split_s: further time of a call that splits K (s).
+        misaligned: factor on a step's time where rows start at multiples of 2 bytes (1); ``terms.latency``.
     """
 
-    unit_fraction: float = 0.9
-    feed: float = 0.0
-    dram_fraction: float = 0.95
+    unit_fraction: float = 0.8
     l2_factor: float = 1.0
-    step_s: float = 2e-7
-    setup_s: float = 2.5e-6
-    split_s: float = 2e-6
-    misaligned: float = 1.5
-    overlap: float = 4.0
+    step_s: float = 4e-7
+    tile_s: float = 1.8e-6
+    split_s: float = 2.5e-6
+    misaligned: float = 3.0
 
 
 UNITS = {
-    "unit_fraction": "1", "feed": "elements", "dram_fraction": "1", "l2_factor": "1", "step_s": "s", "setup_s": "s",
-    "split_s": "s", "misaligned": "1", "overlap": "1",
+    "unit_fraction": "1", "l2_factor": "1", "step_s": "s", "tile_s": "s", "split_s": "s", "misaligned": "1",
 }  # fmt: skip
 """Unit of every figure of ``KernelConstants``."""
 
@@ -119,7 +114,8 @@ def device_constants(ceilings: Ceilings) -> DeviceConstants:
         peak_fraction={} if measured else fractions,
         l2_bandwidth=unshared,
         l2_shared_bandwidth=max(shared, unshared),
-        l2_resident=min(figures["l2_resident_share"], 1.0) * ceilings.l2_bytes,
+        l2_write_bandwidth=ceilings.l2_write_bandwidth or own.get("l2_write_bandwidth", WRITE_SHARE * shared),
+        l2_held=min(ceilings.l2_held_bytes or figures["l2_held_share"] * ceilings.l2_bytes, ceilings.l2_bytes),
         launch_floor_s=ceilings.launch_floor_s or figures["launch_floor_s"],
         known=bool(own),
     )

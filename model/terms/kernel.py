@@ -26,21 +26,20 @@ class KernelModel:
     Attributes:
         name, format: as in the registry of kernels.
         unit: ``own`` or ``cuda``.
-        tiles: (BM, BN) pairs by unit.
-        BK: step along K by unit.
-        split, gathers, decodes, sorted, resident: see ``kernels.toml``.
+        tiles: (BM, BN, BK) by unit.
+        split, gathers, decodes, sorted, resident, alignment: see ``kernels.toml``.
     """
 
     name: str
     format: str
     unit: Literal["own", "cuda"]
-    tiles: Mapping[str, tuple[tuple[int, int], ...]]
-    BK: Mapping[str, int]
+    tiles: Mapping[str, tuple[tuple[int, int, int], ...]]
     split: tuple[int, ...] = (1,)
     gathers: bool = False
     decodes: bool = False
     sorted: bool = False
     resident: int = 1
+    alignment: Literal["bytes", "triton"] = "bytes"
 
     def runs_on(self, dtype: str) -> Unit:
         """The unit of its arithmetic in a dtype."""
@@ -50,9 +49,8 @@ class KernelModel:
         """Its tiles and splits in a dtype, arrays of shape (1, candidates)."""
         unit = self.runs_on(dtype)
         unit = unit if unit in self.tiles else next(iter(self.tiles))  # type: ignore[assignment]
-        grid = [(m, n, s) for m, n in self.tiles[unit] for s in self.split]
-        BM, BN, split = (np.asarray(column, dtype=np.float64)[None, :] for column in zip(*grid, strict=True))
-        BK = np.full_like(BM, self.BK[unit])
+        grid = [(m, n, k, s) for m, n, k in self.tiles[unit] for s in self.split]
+        BM, BN, BK, split = (np.asarray(column, dtype=np.float64)[None, :] for column in zip(*grid, strict=True))
         return Tiling(BM, BN, BK, split, np.full_like(BM, self.resident))
 
 
@@ -83,8 +81,10 @@ def _read(name: str, data: dict[str, Any]) -> KernelModel:
     by_unit = {unit: data.pop(unit) for unit in ("tensor", "cuda") if unit in data}
     return KernelModel(
         name=name,
-        tiles={unit: tuple((int(m), int(n)) for m, n in made["tiles"]) for unit, made in by_unit.items()},
-        BK={unit: int(made["BK"]) for unit, made in by_unit.items()},
+        tiles={
+            unit: tuple((int(m), int(n), int(*rest or (made["BK"],))) for m, n, *rest in made["tiles"])
+            for unit, made in by_unit.items()
+        },
         split=tuple(data.pop("split", (1,))),
         **data,
     )

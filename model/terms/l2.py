@@ -14,8 +14,10 @@ from sparsity_roofline.model.cost import Floats
 PORT_BYTES_PER_CYCLE = 64.0
 """L2 to one multiprocessor, bytes per cycle: what DeepGEMM's Hopper heuristic takes. The shared rate of a device that
 nobody measured; on an H100 132 x 64 B x 1.755 GHz = 14.8 TB/s, measured 14 to 15."""
-UNSHARED_SHARE = 0.53
-"""Unshared over shared rate where nobody measured it: 7.7 / 14.5 on an H100."""
+UNSHARED_SHARE = 0.57
+"""Unshared over shared rate where nobody measured it: 8.2 / 14.3 on an H100."""
+WRITE_SHARE = 0.29
+"""Rate of writes over the shared read rate where nobody measured it: 4.1 / 14.3 on an H100."""
 
 
 def rate(unshared: Floats | float, shared: Floats | float, density: Floats) -> Floats:

@@ -9,6 +9,12 @@ import numpy as np
 from sparsity_roofline.model.cost import Floats
 
 
+P = 1.5
+"""Exponent for stores and steps beside the busiest of compute, DRAM and L2, for every kernel and device. Those three
+overlap well once a kernel streams; what happens once a program (first loads, last stores) overlaps only with other
+programs. 1.5 fits an H100's kernels best among 1.5, 2 and 3 (docs/model.md)."""
+
+
 def combine(times: Sequence[Floats], p: Floats | float) -> Floats:
     """(sum t^p)^(1/p): p = 1 is no overlap, p = infinity perfect overlap (the maximum).
 

@@ -41,9 +41,37 @@ def steps(depth: Floats, BK: Floats) -> Floats:
     return np.ceil(depth / BK)
 
 
+def mean_steps(depth: Floats, BK: Floats, grain: Floats) -> Floats:
+    """Mean whole steps of tiles of unequal length whose mean is ``depth``, made of pieces of ``grain`` elements.
+
+    The last step is half full on average: depth / BK + (1 - grain / BK) / 2, and depth / BK where pieces are whole
+    steps. Rows of 40 elements on average in steps of 16: 40 / 16 + (1 - 1 / 16) / 2 = 2.97.
+    """
+    spare = np.maximum(0.0, 1.0 - grain / BK) / 2.0
+    return np.where(depth > 0, depth / BK + spare, 0.0)
+
+
 def padded_flops(tiles: Floats, BM: Floats, BN: Floats, depth: Floats) -> Floats:
     """Operations issued, padding included: tiles x 2 BM BN depth.
 
     100 x 100 x 64 in 64 x 64 tiles: 4 x 2 x 64 x 64 x 64 = 2.10 M operations for 1.28 M useful ones.
     """
     return tiles * 2.0 * BM * BN * depth
+
+
+SHARED_BYTES = 227 * 1024
+WARPS = 64
+REGISTERS = 65536
+"""Limits of a multiprocessor since compute capability 8.0 (shared memory of 9.0): CUDA programming guide, table of
+technical specifications."""
+PROGRAMS = 32
+
+
+def resident(shared_bytes: float, warps: int, registers: float) -> int:
+    """Programs that a multiprocessor holds at a time, from the shared memory and warps of one and registers a thread.
+
+    55 KB, 4 warps, 128 registers: min(4, 16, 4, 32) = 4.
+    """
+    by_registers = REGISTERS // (32 * warps * min(max(registers, 1.0), 255.0))
+    by_memory = SHARED_BYTES // shared_bytes if shared_bytes > 0 else PROGRAMS
+    return int(max(1, min(by_memory, WARPS // warps, by_registers, PROGRAMS)))
