@@ -174,7 +174,6 @@ class Shards:
         for group in [*self._loose, *(g for s in self._shares.values() for g in (*s.queue, s.current) if g)]:
             if job in group.jobs:
                 group.jobs.remove(job)
-                group.done.add(job.key)
 
     def knows(self, name: object) -> bool:
         """Has the place joined?"""

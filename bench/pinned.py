@@ -14,6 +14,7 @@ from sparsity_roofline.bench.station import Station, Tell
 from sparsity_roofline.bench.timing import clocks
 from sparsity_roofline.kernels.protocol import Kernel
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.home import cache_home
 from sparsity_roofline.model.record import Record
 
 
@@ -79,8 +80,6 @@ def sole_use(uuid: str) -> Iterator[None]:
     Raises:
         UserError: somebody has it.
     """
-    from sparsity_roofline.bench.matrices.cache import cache_home
-
     file = cache_home() / f"device-{hashlib.sha256(uuid.encode()).hexdigest()[:12]}.lock"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
