@@ -46,9 +46,10 @@ class Comparison:
 
     Attributes:
         cells: one row per cell, the worst first: case, kernel, labels; ``base_us``, ``head_us`` (geometric mean of the
-            processes' medians); ``change``, ``low``, ``high`` (head over base - 1, and the interval); ``cycles`` (change
-            in clock cycles, NaN where no clock was read); ``spread`` (standard deviation of one process, as a share);
-            ``threshold`` (share); ``base_processes``, ``head_processes``; ``clock_moved``; ``verdict``; ``reason``.
+            processes' medians); ``change``, ``low``, ``high`` (head over base - 1, and the interval); ``cycles``
+            (change in clock cycles, NaN where no clock was read); ``spread`` (standard deviation of one process, as a
+            share); ``threshold`` (share); ``base_processes``, ``head_processes``; ``clock_moved``; ``verdict``;
+            ``reason``.
         lost: cells that ``base`` timed and ``head`` could not: case, kernel, labels, status, reason.
         base, head: labels of the sides.
         rule: by which it was judged.

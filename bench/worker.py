@@ -18,11 +18,8 @@ import time
 from typing import IO, Any
 
 from sparsity_roofline.bench.expand import Source
-from sparsity_roofline.bench.failures import first_line
 from sparsity_roofline.bench.matrices.collection import Collection
 from sparsity_roofline.bench.measure import Bench
-from sparsity_roofline.bench.redact import redact
-from sparsity_roofline.bench.rows import Evidence
 from sparsity_roofline.bench.timing.protocol import Regime, Stopping
 from sparsity_roofline.model.case import Case
 from sparsity_roofline.model.errors import UserError
@@ -88,54 +85,31 @@ class Worker:
                 return
 
     def _begin(self, init: dict[str, Any]) -> tuple[Bench, dict[str, Any]]:
-        from sparsity_roofline.bench import calibrate, environment
-        from sparsity_roofline.bench.timing import timer_for
+        from sparsity_roofline.bench.begin import begin
         from sparsity_roofline.kernels.registry import load_kernels
-        from sparsity_roofline.model import hardware
 
-        device = init["device"]
-        kernels = load_kernels(init["extra_kernels"])
-        name = environment.device_name(device)
-        facts = environment.environment(device)
-        digest = environment.environment_hash(facts)
-        match = hardware.match(name, facts["device"]["memory_bytes"]) if device == "cuda" else None
-        sheet = hardware.datasheet(match) if match else None
-        measured = None
-        try:
-            measured = calibrate.measured_ceilings(
-                device,
-                calibrate_if_missing=init["calibrate"],
-                progress=lambda line: self.say("progress", text=redact(line)),
-            )
-        except (UserError, OSError, RuntimeError) as error:
-            self.say("note", text=f"no measured ceilings: {redact(first_line(error))}")
-        evidence = Evidence(
-            run_id=init["run_id"],
-            device=device,
-            device_name=name,
-            environment=digest,
-            datasheet=sheet,
-            measured=measured,
-            threads=_threads() if device == "cpu" else None,
-        )
         sources = Sources(
             [Source(s["uri"], tuple(s["prune"]), tuple(s["sparsities"]), s["seed"]) for s in init["sources"]]
         )
-        bench = Bench(
-            kernels,
+        bench, facts = begin(
+            init["device"],
+            load_kernels(init["extra_kernels"]),
             sources.load,
-            evidence,
-            timer_for(device, init["timer"]),
-            Regime(**init["regime"]),
-            Stopping(**init["stopping"]),
+            timer=init["timer"],
+            regime=Regime(**init["regime"]),
+            stopping=Stopping(**init["stopping"]),
+            calibrate=init["calibrate"],
+            run_id=init["run_id"],
+            tell=lambda kind, text: self.say(kind, text=text),
         )
+        shared = bench.evidence
         ready = {
-            "device_name": name,
+            "device_name": shared.device_name,
             "environment": facts,
-            "environment_hash": digest,
-            "datasheet": sheet.to_json() if sheet else None,
-            "measured": measured.to_json() if measured else None,
-            "threads": evidence.threads,
+            "environment_hash": shared.environment,
+            "datasheet": shared.datasheet.to_json() if shared.datasheet else None,
+            "measured": shared.measured.to_json() if shared.measured else None,
+            "threads": shared.threads,
         }
         return bench, ready
 
@@ -163,12 +137,6 @@ def device_alive(device: str) -> bool:
     except Exception:
         return False
     return True
-
-
-def _threads() -> int:
-    import torch
-
-    return int(torch.get_num_threads())
 
 
 def main() -> None:
