@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -61,6 +62,7 @@ class Supervisor:
         self._evidence: rows.Evidence | None = None
         self._kernels: dict[str, Kernel] = load_kernels(plan.extra_kernels)
         self._correction = Correction()
+        self._wall_s: dict[str, float] = dict(folder.meta.get("wall_s") or {})
         done = folder.done()
         self._pending = {job.key: job for job in plan.jobs if job.key not in done}
         self._left_s: dict[str, float] = {}
@@ -79,7 +81,8 @@ class Supervisor:
         if not self._pending:
             return
         self._station = Station(self._first, self._kernels, self._timeout, self._told, hold=self._hold)
-        self._station.begin()
+        with self._clocked("start-up"):
+            self._station.begin()
         for job in list(self._pending.values()):
             if self._spent(job):
                 self._note(f"budget of {self._budget:g} s spent: {len(self._pending)} jobs left; go on with --resume")
@@ -87,8 +90,18 @@ class Supervisor:
             self._emit("started", job=job)
             began = time.monotonic()
             record = self._unsupported(job, self._evidence) if job.reason else self._station.measure(job)
-            self.folder.append(record)
+            with self._clocked("records"):
+                self.folder.append(record)
             self._finished(job, record, time.monotonic() - began)
+
+    @contextmanager
+    def _clocked(self, part: str) -> Iterator[None]:
+        """Count the block's wall time as a part of the run's; parts of earlier sittings are in there already."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._wall_s[part] = self._wall_s.get(part, 0.0) + time.monotonic() - began
 
     def _finished(self, job: Job, record: Record, took_s: float) -> None:
         """A record is on disk: what that teaches about the rest, and telling of it."""
@@ -160,12 +173,14 @@ class Supervisor:
             interrupted=self.interrupted,
             notes=self.notes,
         )
-        self.folder.finish()
+        with self._clocked("tables"):
+            self.folder.finish()
         told = asdict(summary)
         del told["folder"], told["seconds"]
         self.folder.update(
             finished=now(),
             seconds=round(self.folder.meta.get("seconds", 0.0) + summary.seconds, 3),
+            wall_s={part: round(seconds, 3) for part, seconds in self._wall_s.items()},
             summary={**told, "notes": [redact(note) for note in summary.notes]},
         )
         return summary
