@@ -27,6 +27,7 @@ def begin(
     regime: Regime | None = None,
     stopping: Stopping | None = None,
     calibrate: bool = False,
+    fresh: bool = False,
     run_id: str = "",
     tell: Tell = lambda kind, text: None,
 ) -> tuple[Bench, dict[str, Any]]:
@@ -37,6 +38,7 @@ def begin(
         load: see ``Bench``.
         timer: by name; the device's default without one.
         calibrate: measure this machine's ceilings where none are kept.
+        fresh: there is no record yet, so that kept ceilings of a busy CPU may be measured anew.
         tell: hears how calibration goes.
 
     Raises:
@@ -55,10 +57,13 @@ def begin(
         measured = calibration.measured_ceilings(
             device,
             calibrate_if_missing=calibrate,
+            replace_busy=calibrate and fresh,
             progress=lambda line: tell("progress", redact(line)),
         )
     except (UserError, OSError, RuntimeError) as error:
         tell("note", f"no measured ceilings: {redact(first_line(error))}")
+    if measured is not None and (why := calibration.from_busy_machine(measured)):
+        tell("note", f"ceilings may be too low: {why}; run 'sparsity-roofline hardware calibrate' when it is idle")
     evidence = Evidence(
         run_id=run_id,
         device=device,

@@ -52,19 +52,39 @@ MINIMUM, MAXIMUM = 5, 30
 
 
 def measured_ceilings(
-    device: DeviceKind, *, calibrate_if_missing: bool, progress: Progress | None = None
+    device: DeviceKind, *, calibrate_if_missing: bool, replace_busy: bool = False, progress: Progress | None = None
 ) -> Ceilings | None:
     """The kept ceilings of this device, torch and thread count; without any, calibrate or return None.
 
     A kept file that cannot be read counts as missing, with a note to ``progress``.
 
+    Args:
+        replace_busy: measure anew, too, where the kept ones come from a busy machine that is idle now. Not for a run
+            that has records: their ceilings must stay the same.
+
     Raises:
         UserError: ``cuda`` without a GPU, or no timer to calibrate with.
     """
     kept = calibration_store.load(device, progress)
-    if kept is not None or not calibrate_if_missing:
-        return kept
-    return calibrate(device, progress=progress)
+    if kept is None:
+        return calibrate(device, progress=progress) if calibrate_if_missing else None
+    if replace_busy and (why := from_busy_machine(kept)) and not _busy(device, host_state()["load_1min"]):
+        if progress is not None:
+            progress(f"the kept ceilings are replaced: {why}, and now it is idle")
+        return calibrate(device, progress=progress)
+    return kept
+
+
+def from_busy_machine(ceilings: Ceilings) -> str:
+    """How busy the CPU was whose ceilings these are, in words; "" if it was not, and for a GPU."""
+    load = ceilings.details.get("load_before")
+    if ceilings.details.get("threads") is None or not _busy("cpu", load):
+        return ""
+    return f"this machine was busy when they were measured (load {load:.1f} on {os.cpu_count()} cores)"
+
+
+def _busy(device: DeviceKind, load: object) -> bool:
+    return device == "cpu" and isinstance(load, float) and load > BUSY_SHARE * (os.cpu_count() or 1)
 
 
 def calibrate(
@@ -98,7 +118,7 @@ def calibrate(
     if not support:
         raise UserError(f"cannot calibrate {name}: {support.reason}", exit_code=6)
     load = host_state()["load_1min"]
-    if device == "cpu" and isinstance(load, float) and load > BUSY_SHARE * (os.cpu_count() or 1):
+    if _busy(device, load):
         say(f"this machine is busy (load {load:.1f} on {os.cpu_count()} cores): ceilings may come out too low")
     rounds = ROUNDS[device]
     meter = _Meter(timer, (seconds or SECONDS[device]) / (len(DTYPES[device]) + 4) / rounds)

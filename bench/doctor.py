@@ -245,12 +245,14 @@ def _capabilities() -> int:
 
 
 def ceilings() -> Finding:
-    from sparsity_roofline.bench.calibrate import measured_ceilings
+    from sparsity_roofline.bench.calibrate import from_busy_machine, measured_ceilings
 
     name = "measured ceilings"
     found = measured_ceilings(environment.pick_device(), calibrate_if_missing=False)
     if found is None:
         return Finding(name, "warn", "this device is not calibrated", "sparsity-roofline hardware calibrate")
+    if why := from_busy_machine(found):
+        return Finding(name, "warn", f"may be too low: {why}", "sparsity-roofline hardware calibrate, when it is idle")
     return Finding(name, "ok", f"{found.device}: {found.dram_bandwidth / 1e9:.0f} GB/s ({found.identity})")
 
 

@@ -44,8 +44,8 @@ class Place(Protocol):
         """Let go of everything."""
 
 
-def first_message(plan: Plan, run_id: str, calibrate: bool) -> dict[str, Any]:
-    """What a worker is told before its jobs."""
+def first_message(plan: Plan, run_id: str, calibrate: bool, *, fresh: bool = False) -> dict[str, Any]:
+    """What a worker is told before its jobs; ``fresh``: the run has no record yet."""
     return {
         "device": plan.device,
         "extra_kernels": list(plan.extra_kernels),
@@ -55,6 +55,7 @@ def first_message(plan: Plan, run_id: str, calibrate: bool) -> dict[str, Any]:
         "stopping": asdict(plan.suite.stopping),
         "run_id": run_id,
         "calibrate": calibrate,
+        "fresh": fresh,
     }
 
 
@@ -169,6 +170,7 @@ class Station:
                 raise UserError(answer["reason"], answer["exit_code"])
             else:
                 self._evidence = evidence_of(answer, self._first)
+                self._first = {**self._first, "fresh": False}  # a second worker keeps the first one's ceilings
                 self._tell("ready", answer)
                 return
 

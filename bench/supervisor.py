@@ -57,7 +57,7 @@ class Supervisor:
         self._on_event = on_event
         self._start = start
         self._hold = hold
-        self._first = first_message(plan, folder.meta["run_id"], calibrate)
+        self._first = first_message(plan, folder.meta["run_id"], calibrate, fresh=not folder.records)
         self._station: Station | None = None
         self._evidence: rows.Evidence | None = None
         self._kernels: dict[str, Kernel] = load_kernels(plan.extra_kernels)

@@ -99,6 +99,7 @@ class Worker:
             regime=Regime(**init["regime"]),
             stopping=Stopping(**init["stopping"]),
             calibrate=init["calibrate"],
+            fresh=init.get("fresh", False),
             run_id=init["run_id"],
             tell=lambda kind, text: self.say(kind, text=text),
         )

@@ -165,6 +165,30 @@ def test_a_busy_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.details["load_before"] == 1e3
 
 
+def test_ceilings_of_a_busy_machine_are_replaced_once_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = [1e3]
+    monkeypatch.setattr(module, "host_state", lambda: {"load_1min": load[0]})
+    monkeypatch.setattr(module, "timer_for", lambda device: FakeTimer())
+    busy = calibrate("cpu", timer=Disturbed(10**6))
+    assert "busy when they were measured (load 1000.0" in module.from_busy_machine(busy)
+    lines: list[str] = []
+
+    def found(replace: bool) -> Ceilings | None:
+        return measured_ceilings("cpu", calibrate_if_missing=True, replace_busy=replace, progress=lines.append)
+
+    assert found(True) == busy  # still busy: another calibration would be no better
+    load[0] = 0.0
+    assert found(False) == busy  # a run that has records keeps its ceilings
+    assert lines == []
+    quiet = found(True)
+    assert quiet is not None
+    assert quiet.peaks["fp32_flops"] > busy.peaks["fp32_flops"]
+    assert module.from_busy_machine(quiet) == ""
+    assert "replaced" in lines[0]
+    assert found(True) == quiet
+    assert measured_ceilings("cpu", calibrate_if_missing=False) == quiet
+
+
 def test_a_calibration_is_kept_and_found(small: Path) -> None:
     assert measured_ceilings("cpu", calibrate_if_missing=False) is None
     made = calibrate("cpu", timer=FakeTimer())

@@ -301,3 +301,27 @@ def test_a_resumed_run_adds_what_it_finds_changed(plan, fake_child, tmp_path: Pa
     assert (tmp_path / "run" / "environment.json").read_bytes() == first
     assert json.loads((tmp_path / "run" / "environment-env2.json").read_text())["hash"] == "env2"
     assert not list((tmp_path / "run").glob("ceilings-*"))
+
+
+def test_kept_ceilings_may_be_replaced_before_the_first_record_only(plan, fake_child, tmp_path: Path) -> None:
+    """Neither a resumed run nor a second worker of one sitting may come to other ceilings than its records have."""
+    greetings: list[bool] = []
+    send = fake_child.send
+
+    def listen(self, message):
+        if "case" not in message:
+            greetings.append(message["fresh"])
+        send(self, message)
+
+    fake_child.send = listen
+    fake_child.script["csr.fake_z"] = ChildDied("killed", "")
+    run(plan, tmp_path / "run")
+    assert greetings[0]
+    assert len(greetings) > 1
+    assert not any(greetings[1:])
+    log = tmp_path / "run" / "records.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:3]))
+    fake_child.script.clear()
+    greetings.clear()
+    run(plan, tmp_path / "run", resume=True)
+    assert greetings == [False]
