@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
@@ -55,7 +56,7 @@ class DaskFleet:
         from distributed import TimeoutError as DaskTimeout
 
         try:
-            self._client.wait_for_workers(1, timeout=self.patience_s)
+            self._client.wait_for_workers(1, timeout=self.patience_s if math.isfinite(self.patience_s) else None)
         except DaskTimeout:
             raise self._nobody() from None
         return self._client.submit(function, *arguments, pure=False).result()
@@ -199,9 +200,7 @@ class DaskPlace:
         if self._client.status != "running" or not self._fleet.alive(self._address):
             return
         with contextlib.suppress(Exception):  # whoever is gone needs no closing
-            self._client.run(
-                cluster_site.close_site, self._session, workers=[self._address], wait=False, on_error="ignore"
-            )
+            self._client.run(cluster_site.close_site, self._session, workers=[self._address], on_error="ignore")
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         future = self._client.submit(

@@ -186,7 +186,8 @@ class Shards:
     def balance(self) -> float:
         """Expected time of all shares together over that of the largest: how many times as fast this can be."""
         loads = [share.estimate_s for share in self._shares.values()]
-        return sum(loads) / max(loads) if loads and max(loads) else float(len(loads))
+        longest = max(loads, default=0.0)
+        return sum(loads) / longest if longest else float(len(loads))
 
     def _deal(self) -> None:
         if not self._shares:
