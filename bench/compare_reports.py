@@ -82,7 +82,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [f"### {word}: {_md(comparison.base)} → {_md(comparison.head)}", "", headline(comparison) + ".", ""]
     if len(comparison.lost):
         lines += ["| no longer runs | status | reason |", "|---|---|---|"]
-        lines += [f"| {_md(cell_name(r))} | {_md(r.status)} | {_md(r.reason)} |" for r in comparison.lost.itertuples()]
+        lines += [f"| {_code(cell_name(r))} | {_md(r.status)} | {_md(r.reason)} |" for r in comparison.lost.itertuples()]
         lines.append("")
     for verdict in (REGRESSED, IMPROVED, INCONCLUSIVE):
         lines += _table(comparison.cells[comparison.cells["verdict"] == verdict], verdict)
@@ -107,7 +107,7 @@ def _table(cells: pd.DataFrame, verdict: str) -> list[str]:
         interval = f"{row.low:+.1%} to {row.high:+.1%}" if math.isfinite(row.high) else ""
         cycles = f"{row.cycles:+.1%}" if math.isfinite(row.cycles) else ""
         head.append(
-            f"| {row.verdict} | {_md(cell_name(row))} | {row.base_us:.4g} | {row.head_us:.4g} | {row.change:+.1%} "
+            f"| {row.verdict} | {_code(cell_name(row))} | {row.base_us:.4g} | {row.head_us:.4g} | {row.change:+.1%} "
             f"| {interval} | {cycles} | {_md(row.reason)} |"
         )
     if len(cells) > MOST_ROWS:
@@ -119,6 +119,11 @@ def _md(text: object) -> str:
     """Names as they are, nothing of them taken for Markdown or HTML."""
     safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|@#~])", r"\\\1", safe)
+
+
+def _code(text: object) -> str:
+    """A name as code, whatever is in it; a bar would end the cell of a table even there."""
+    return "`" + plain(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def to_junit(comparison: Comparison) -> str:

@@ -17,9 +17,12 @@ from sparsity_roofline.model.errors import UserError
 VERBS = {
     "run": "Predict, measure and validate in one go.",
     "predict": "Speed-of-light latency and predicted speedup, for any GPU of the table.",
+    "network": "End-to-end speedup of a network when only its prunable layers are sparse.",
+    "sweep": "Where each pattern wins, over density, N and machine balance.",
     "measure": "Time kernels on this machine and record it.",
     "validate": "Did the predictions hold? Tables and plots of a run.",
     "compare": "Did a kernel get slower? Two runs or two git revisions, a verdict for every cell.",
+    "history": "Time over commits, and at which commit it changed.",
     "matrices": "List, fetch, import and describe weight matrices.",
     "kernels": "List kernels: formats, dtypes, devices, and why one is unavailable here.",
     "hardware": "List, show and calibrate ceilings.",
