@@ -35,8 +35,7 @@ from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.matrix import Matrix
 
 PERCENTS = (0, 2, 5, 10)
-AHEAD = 3  # processes that wait with everything imported, without a context on the device
-SETTLE_SECONDS = 0.3  # a process takes the device over from one that has just kept it busy
+AHEAD = 4  # processes that wait with everything imported, without a context on the device
 SPARSITY = 0.9
 PRACTICAL = 0.01
 LONG_NS = 20e3
@@ -91,7 +90,7 @@ def measured() -> list[dict[str, Any]]:
     from sparsity_roofline.bench.timing.kineto import KinetoTimer
     from sparsity_roofline.bench.timing.protocol import Stopping
 
-    timer = KinetoTimer(SETTLE_SECONDS)
+    timer = KinetoTimer(settle_seconds=0.0)  # the device is taken over from a process that has just kept it busy
     support = timer.available()
     if not support:
         raise UserError(f"{timer.name}: {support.reason}", 6)
@@ -169,7 +168,9 @@ def processes(seconds: float) -> pd.DataFrame:
             finally:
                 _end(process)
             tables.append(pd.DataFrame(rows).assign(process=len(tables)))
-            longest = max(longest, time.monotonic() - began) if len(tables) > 1 else 0.0
+            took = time.monotonic() - began
+            sys.stderr.write(f"process {len(tables)}, {percent} %: {took:.1f} s\n")
+            longest = max(longest, took) if len(tables) > 1 else 0.0  # the first one compiles
             if time.monotonic() - start + longest > seconds:
                 return pd.concat(tables, ignore_index=True)
     finally:
