@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sparsity_roofline.model.reuse import reuses
 from sparsity_roofline.validation.errors import FloatArray
 
 ONCE_PER_PROCESS = "first launch"
@@ -78,24 +79,6 @@ NOTES = (
     "host and device.",
 )
 """Lines above the table for people."""
-
-
-def reuses(extra_setup_ns: FloatArray, gain_ns: FloatArray) -> FloatArray:
-    """Smallest number of calls, elementwise, after which the dearer setup is earned back.
-
-    Args:
-        extra_setup_ns: S_sparse - S_dense, any sign.
-        gain_ns: T_dense - T_sparse, any sign.
-
-    Returns:
-        Whole numbers >= 0; infinite where ``gain_ns`` <= 0; NaN where either is not known. Exact for whole or half
-        nanoseconds below 2**50: a quotient of such numbers cannot round across an integer.
-    """
-    extra, gain = np.asarray(extra_setup_ns, np.float64), np.asarray(gain_ns, np.float64)
-    with np.errstate(all="ignore"):  # what divides by zero or overflows is replaced below
-        calls = np.maximum(np.ceil(extra / np.where(gain > 0, gain, np.nan)), 0.0) + 0.0  # no minus zero
-    calls = np.where(gain <= 0, np.inf, calls)
-    return np.where(np.isnan(extra) | np.isnan(gain), np.nan, calls)
 
 
 def parse_setup(text: str) -> dict[str, float] | None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sparsity_roofline.model.networks.layers import Layer, Op, load, names, shapes
+from sparsity_roofline.model.networks.layers import Layer, Op, find, load, names, shapes
 
-__all__ = ["Layer", "Op", "load", "names", "shapes"]
+__all__ = ["Layer", "Op", "find", "load", "names", "shapes"]

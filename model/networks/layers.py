@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +65,19 @@ def names() -> list[str]:
     return sorted(entry.name.removesuffix(".csv") for entry in entries if entry.name.endswith(".csv"))
 
 
+def find(name: str) -> str:
+    """The table's name for what a user typed: any case, any separators (``llama-3-8b`` is ``llama3_8b``).
+
+    Raises:
+        UserError: a name that is not in ``names()``.
+    """
+    plain = {re.sub(r"[^a-z0-9]", "", known): known for known in names()}
+    found = plain.get(re.sub(r"[^a-z0-9]", "", name.lower())) if re.fullmatch(r"[\w .:-]+", name) else None
+    if found is None:
+        raise UserError(f"unknown network {name!r}: choose one of {', '.join(names())}")
+    return found
+
+
 @cache
 def _load(name: str) -> tuple[Layer, ...]:
     text = files(_PACKAGE).joinpath(f"{name}.csv").read_text(encoding="utf-8")
@@ -80,11 +94,9 @@ def load(name: str) -> list[Layer]:
     """The layers of a network, in the order of its forward pass where the source gives one.
 
     Raises:
-        UserError: a name that is not in ``names()``.
+        UserError: see ``find``.
     """
-    if name not in names():
-        raise UserError(f"unknown network {name!r}: choose one of {', '.join(names())}")
-    return list(_load(name))
+    return list(_load(find(name)))
 
 
 def shapes(layers: Sequence[Layer], batch: int = 1) -> dict[str, npt.NDArray[Any]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         write_matrix,
     )
     from sparsity_roofline.bench.store import read_records, read_samples, write_records
+    from sparsity_roofline.endtoend import end_to_end
     from sparsity_roofline.kernels.protocol import BaseKernel, Kernel, Prepared, Support
     from sparsity_roofline.kernels.registry import load_kernels
     from sparsity_roofline.model.case import Case
@@ -36,12 +37,15 @@ if TYPE_CHECKING:
     from sparsity_roofline.model.matrix import Matrix
     from sparsity_roofline.model.pattern import Pattern
     from sparsity_roofline.model.record import Record
+    from sparsity_roofline.validation.external import validate_measurements
     from sparsity_roofline.validation.report import validate
 
 _HOME = {
     "predict": "api",
     "measure": "api",
+    "end_to_end": "endtoend",
     "validate": "validation.report",
+    "validate_measurements": "validation.external",
     "fetch": "bench.matrices",
     "open_collection": "bench.matrices",
     "prune": "bench.matrices",
@@ -81,6 +85,7 @@ __all__ = [
     "UserError",
     "__version__",
     "datasheet",
+    "end_to_end",
     "fetch",
     "load_kernels",
     "measure",
@@ -93,6 +98,7 @@ __all__ = [
     "read_samples",
     "synthetic",
     "validate",
+    "validate_measurements",
     "write_matrix",
     "write_records",
 ]

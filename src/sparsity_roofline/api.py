@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from sparsity_roofline.model import hardware, roofline
+from sparsity_roofline.model import assumed, declared, roofline
 from sparsity_roofline.model.case import Case, Format
-from sparsity_roofline.model.cost import CostOptions
+from sparsity_roofline.model.cost import CostOptions, cost
+from sparsity_roofline.model.cost import preset as lookup_preset
+from sparsity_roofline.model.declared import Declared
 from sparsity_roofline.model.dtype import Unit
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.expect import expected_case, parse_shape
@@ -19,6 +23,7 @@ from sparsity_roofline.model.hardware import Ceilings
 from sparsity_roofline.model.matrix import Matrix
 from sparsity_roofline.model.pattern import Pattern
 from sparsity_roofline.model.table import CaseTable
+from sparsity_roofline.rows import add_reuses, declared_rows
 
 if TYPE_CHECKING:
     from sparsity_roofline.bench.events import OnEvent, RunSummary
@@ -46,39 +51,46 @@ def predict(
     *,
     device: str | Ceilings = "h100",
     N: int | Sequence[int] | None = None,
-    pattern: str | Sequence[str] = "unstructured",
+    pattern: str | Declared | Sequence[str | Declared] = "unstructured",
     sparsity: float | Sequence[float] = 0.9,
     dtype: str | Sequence[str] = "fp16",
     format: Format | None = None,
     preset: str = "paper",
     options: CostOptions | None = None,
     unit: Unit | None = None,
+    conv_input: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """Speed-of-light latency, bound and predicted speedup. Needs no GPU and no tensor library.
 
     Args:
         what: shapes as text (``"4096x4096x2048"``, M x K x N), cases, or matrices (their counts are then the real
             ones), one or many.
-        device: a name of ``hardware list`` (any unambiguous spelling) or ceilings of your own.
+        device: a name of ``hardware list`` (any unambiguous spelling), a TOML file (``model.assumed``) or ceilings.
         N: columns of X, for matrices.
-        pattern, sparsity: of shapes; every combination is predicted.
+        pattern, sparsity: of shapes; every combination is predicted. A pattern may be declared (``model.declared``).
         dtype: arithmetic types of shapes and matrices; every one is predicted.
         format: storage format; by default the one made for the pattern.
         preset: ``paper``, ``unit`` or ``bound``: which cost options and peak.
         options: cost options in place of the preset's.
         unit: the unit the sparse kernel runs on, for the presets ``unit`` and ``bound``.
+        conv_input: for options with ``conv_input="real"``: elements of each case's real input tensor, NaN where it is
+            no convolution.
 
     Returns:
         One row per case: its labels and counts; ``sol_dense_us`` and ``sol_us`` (speed-of-light latency, dense and
         sparse, microseconds); ``bound_dense`` and ``bound`` (compute or memory); ``speedup`` (predicted); operations
-        and bytes of both. ``frame.attrs`` holds the device, the kind of its ceilings and the preset.
+        and bytes of both; ``stored_bytes`` of the sparse weight; ``convert_us`` and ``reuses`` (least time to convert
+        the dense weight, and the calls with one pattern that earn it back, see ``model.reuse``). ``frame.attrs`` holds
+        the device, the kind of its ceilings and the preset.
 
     Raises:
         UserError: an unknown device, pattern, dtype or shape; a matrix without ``N``.
     """
-    cases = list(_cases(what, N, pattern, sparsity, dtype, format))
-    ceilings = hardware.datasheet(device) if isinstance(device, str) else device
-    prediction = roofline.predict(CaseTable.of(cases), ceilings, preset, options=options, unit=unit)
+    native, more = _split(pattern)
+    cases = list(_cases(what, N, native, sparsity, dtype, format))
+    ceilings = assumed.find(device) if isinstance(device, str) else device
+    chosen, table = options or lookup_preset(preset), CaseTable.of(cases)
+    prediction = roofline.predict(table, ceilings, preset, options=options, unit=unit, conv_input=conv_input)
     columns = prediction.columns()
     labels = pd.DataFrame([{name: getattr(case, name) for name in _LABELS + _COUNTS} for case in cases])
     if labels.empty:
@@ -94,11 +106,29 @@ def predict(
             "flops": columns["flops"],
             "bytes_dense": columns["bytes_dense"],
             "bytes": columns["bytes"],
+            "stored_bytes": cost(table, chosen, conv_input=conv_input).weight_bytes,
         }
     )
     frame = pd.concat([labels, figures], axis=1)
+    if more:
+        rows = declared_rows(_shapes(what), more, _many(sparsity), _many(dtype), ceilings, chosen)
+        frame = pd.concat([frame, rows], ignore_index=True) if len(frame) else rows
+    add_reuses(frame, ceilings, chosen)
     frame.attrs.update(device=ceilings.device, ceilings=ceilings.kind, preset=preset)
     return frame
+
+
+def _split(pattern: Any) -> tuple[list[str], list[Declared]]:
+    """Patterns that masks of this program can have, and declared ones."""
+    found = [item if isinstance(item, Declared) else declared.find(str(item)) for item in _many(pattern)]
+    return [str(p) for p in found if isinstance(p, Pattern)], [p for p in found if isinstance(p, Declared)]
+
+
+def _shapes(what: Any) -> list[tuple[int, int, int]]:
+    items: list[Any] = [what] if isinstance(what, (str, Case, Matrix)) else list(what)
+    if not all(isinstance(item, str) for item in items):
+        raise UserError("a declared pattern has no masks: predict it for shapes, not for cases or matrices")
+    return [parse_shape(item) for item in items]
 
 
 def _many(value: Any) -> list[Any]:
@@ -161,6 +191,37 @@ def network_cases(
         for layer, N in zip(layers, arrays["N"], strict=True)
     ]
     return cases, [float(times) for times in arrays["times"]]
+
+
+def predict_network(
+    name: str,
+    *,
+    batch: int = 1,
+    pattern: str = "2:4",
+    sparsity: float = 0.9,
+    dtype: str = "fp16",
+    device: str | Ceilings = "h100",
+    preset: str = "paper",
+    options: CostOptions | None = None,
+) -> tuple[pd.DataFrame, list[float]]:
+    """Every product of a network predicted, and how often each happens (see ``network_cases``).
+
+    Convolutions are charged their real input tensor, as an implicit GEMM reads it, unless ``options`` says
+    ``im2col``; the column ``conv_input`` says which. What the harness measures is the product with the im2col matrix:
+    never compare the two.
+
+    Raises:
+        UserError: see ``network_cases`` and ``predict``.
+    """
+    from sparsity_roofline.model import networks
+
+    cases, times = network_cases(name, batch=batch, pattern=pattern, sparsity=sparsity, dtype=dtype)
+    # The rows of X that an empty column spares are known for an im2col matrix only: a real input is charged in full.
+    chosen = options or replace(lookup_preset(preset), conv_input="real", input_rows="all")
+    real = networks.shapes(networks.load(name), batch)["conv_input"]
+    frame = predict(cases, device=device, preset=preset, options=chosen, conv_input=real.tolist())
+    frame["conv_input"] = ["" if np.isnan(elements) else chosen.conv_input for elements in real]
+    return frame, times
 
 
 def collection_cases(

@@ -53,4 +53,4 @@ def test_predicting_loads_nothing_else() -> None:
 def test_data_files_lie_beside_the_code() -> None:
     assert (MODEL / "hardware.csv").is_file()
     folder = Path(networks_package.__file__).resolve().parent
-    assert len(list(folder.glob("*.csv"))) == len(networks_package.names()) == 14
+    assert len(list(folder.glob("*.csv"))) == len(networks_package.names()) == 15

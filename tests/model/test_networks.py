@@ -18,6 +18,7 @@ VISION = {
     "convnext_base": (30.709, 113),
     "deit_small": (9.198, 50),
     "deit_base": (35.128, 50),
+    "vit_base": (35.128, 50),
     "swin_tiny": (8.981, 53),
     "swin_base": (30.862, 101),
     "mixer_b16": (25.204, 50),
@@ -122,8 +123,10 @@ def test_im2col_never_charges_less_than_a_strided_convolution_reads() -> None:
 
 
 def test_unknown_names_and_batches() -> None:
+    assert networks.load("ResNet-50") == networks.load("resnet50")
+    assert networks.find("llama-3-8b") == networks.find("Llama 3 8B") == "llama3_8b"
     with pytest.raises(UserError, match="resnet50"):
-        networks.load("resnet-50")
+        networks.load("resnet-51")
     with pytest.raises(UserError, match="unknown network"):
         networks.load("../networks/resnet50")
     with pytest.raises(UserError, match="below 1"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparsity_roofline.commands._cases import ROWS, collection_options, parse_assignments
+from sparsity_roofline.commands._cases import ROWS, collection_options, parse_assignments, parse_items
 from sparsity_roofline.commands._render import console, print_json, print_table, seconds
 from sparsity_roofline.model.errors import UserError
 
@@ -15,15 +15,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sparsity_roofline.model.cost import CostOptions
+    from sparsity_roofline.model.declared import Declared
     from sparsity_roofline.model.hardware import Ceilings
 
 
 @click.command("predict")
-@click.option("--device", default="h100", show_default=True, help="A GPU of `hardware list`, or `here` (calibrated).")
+@click.option(
+    "--device", default="h100", show_default=True, help="A GPU of `hardware list`, `here` (calibrated), or a TOML file."
+)
+@click.option("--set", "figures", multiple=True, metavar="FIGURE=VALUE", help="Change a ceiling: dram_bandwidth=8e12.")
 @click.option("--shape", "shapes", multiple=True, metavar="MxKxN", help="A shape (repeatable).")
 @click.option("--network", metavar="NAME", help="A network's layer table, for example resnet50 or llama3_8b.")
 @collection_options
 @click.option("--pattern", "patterns", multiple=True, default=("unstructured",), show_default=True, help="Repeatable.")
+@click.option(
+    "--patterns",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.toml",
+    help="Declared patterns.",
+)
 @click.option(
     "--sparsity", "sparsities", multiple=True, type=float, default=(0.9,), show_default=True, help="Repeatable."
 )
@@ -43,6 +54,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print every row and the sums as JSON.")
 def command(
     device: str,
+    figures: tuple[str, ...],
     shapes: tuple[str, ...],
     network: str | None,
     collection: str | None,
@@ -51,6 +63,7 @@ def command(
     columns: tuple[int, ...],
     match: str,
     patterns: tuple[str, ...],
+    file: Path | None,
     sparsities: tuple[float, ...],
     dtypes: tuple[str, ...],
     preset: str,
@@ -67,18 +80,25 @@ def command(
       sparsity-roofline predict --device a100-sxm4-80gb --network resnet50 --batch 32 --sparsity 0.8 --sparsity 0.95
       sparsity-roofline predict --device h200 --collection dlmc.tar.gz --match 'rn50/*' --batch 32 --output rn50.csv
       sparsity-roofline predict --shape 14336x4096x16 --pattern unstructured --option index_bytes=2
+      sparsity-roofline predict --shape 4096x4096x512 --set dram_bandwidth=8e12 --pattern 64:2:8 --pattern 1:4
     """
     from sparsity_roofline import api
 
     if sum(map(bool, (shapes, network, collection))) != 1:
         raise UserError("say what to predict: one of --shape MxKxN, --network NAME, --collection URI")
     _check_used(bool(shapes), network is not None, bool(prune))
-    ceilings = _ceilings(device)
-    chosen = _options(preset, options)
+    ceilings = _ceilings(device, figures)
+    chosen = _options(preset, options, network is not None)
     times: list[float] | None = None
     if shapes:
         frame = api.predict(
-            shapes, device=ceilings, pattern=patterns, sparsity=sparsities, dtype=dtypes, preset=preset, options=chosen
+            shapes,
+            device=ceilings,
+            pattern=_patterns(patterns, file),
+            sparsity=sparsities,
+            dtype=dtypes,
+            preset=preset,
+            options=chosen,
         )
     elif network:
         frame, times = _network(network, batches or (1,), patterns, sparsities, dtypes, ceilings, preset, chosen)
@@ -109,20 +129,36 @@ def _check_used(shapes: bool, network: bool, prune: bool) -> None:
     if shapes:
         what, idle = "--shape", ["prune", "batches", "columns", "match"]
     elif network:
-        what, idle = "--network", ["prune", "columns", "match"]
+        what, idle = "--network", ["prune", "columns", "match", "file"]
     else:
-        what, idle = "--collection", ["patterns"] if prune else ["patterns", "sparsities"]
-    flags = {"batches": "batch", "patterns": "pattern", "sparsities": "sparsity"}
+        what, idle = "--collection", ["patterns", "file"] if prune else ["patterns", "file", "sparsities"]
+    flags = {"batches": "batch", "patterns": "pattern", "sparsities": "sparsity", "file": "patterns"}
     for name in filter(_given, idle):
         remedy = "; --prune PATTERN prunes its layers" if what == "--collection" else ""
         raise UserError(f"--{flags.get(name, name)} does not go with {what}{remedy}")
 
 
-def _ceilings(device: str) -> Ceilings:
-    from sparsity_roofline.model import hardware
+def _patterns(names: tuple[str, ...], file: Path | None) -> list[str | Declared]:
+    from sparsity_roofline.model import declared
 
-    if device != "here":
-        return hardware.datasheet(device)
+    more = declared.read(file) if file is not None else {}
+    return [more.get(name, name) for name in names]
+
+
+def _ceilings(device: str, figures: tuple[str, ...]) -> Ceilings:
+    from sparsity_roofline.model.assumed import change
+
+    found = _here() if device == "here" else _known(device)
+    return change(found, parse_items(figures, "--set")) if figures else found
+
+
+def _known(device: str) -> Ceilings:
+    from sparsity_roofline.model.assumed import find
+
+    return find(device)
+
+
+def _here() -> Ceilings:
     from sparsity_roofline.bench.calibrate import measured_ceilings
     from sparsity_roofline.bench.environment import pick_device
 
@@ -132,7 +168,7 @@ def _ceilings(device: str) -> Ceilings:
     return found
 
 
-def _options(preset: str, items: tuple[str, ...]) -> CostOptions | None:
+def _options(preset: str, items: tuple[str, ...], network: bool) -> CostOptions | None:
     from dataclasses import fields, replace
 
     from sparsity_roofline.model.cost import CostOptions
@@ -145,7 +181,9 @@ def _options(preset: str, items: tuple[str, ...]) -> CostOptions | None:
     for key in given:
         if key not in known:
             raise UserError(f"--option {key}: no such cost option; choose from {', '.join(sorted(known))}")
-    return replace(lookup(preset), **given)
+    # As without options: a network's convolutions read their real input (see ``api.predict_network``).
+    real = {"conv_input": "real", "input_rows": "all"} if network and "conv_input" not in given else {}
+    return replace(lookup(preset), **{**real, **given})
 
 
 def _network(
@@ -167,8 +205,10 @@ def _network(
         for pattern in patterns:
             for sparsity in [0.0] if ":" in pattern else sparsities:
                 for dtype in dtypes:
-                    cases, each = api.network_cases(name, batch=batch, pattern=pattern, sparsity=sparsity, dtype=dtype)
-                    frame = api.predict(cases, device=ceilings, preset=preset, options=options)
+                    frame, each = api.predict_network(
+                        name, batch=batch, pattern=pattern, sparsity=sparsity, dtype=dtype, device=ceilings,
+                        preset=preset, options=options,
+                    )  # fmt: skip
                     level = "" if ":" in pattern else f" {sparsity:g}"
                     frame.insert(0, "group", f"{name}, batch {batch}, {pattern}{level}, {dtype}")
                     frame["times"] = each
@@ -207,6 +247,8 @@ def _output(frame: pd.DataFrame, times: list[float] | None, output: Path | None,
     if as_json:
         print_json({**frame.attrs, "cases": frame.to_dict(orient="records"), "sums": sums})
         return
+    from sparsity_roofline.validation.amortisation import calls
+
     shown = frame.head(rows)
     if rows:
         print_table(
@@ -222,6 +264,7 @@ def _output(frame: pd.DataFrame, times: list[float] | None, output: Path | None,
                 "SoL sparse",
                 "bound",
                 "speedup",
+                "pays after",
             ),
             (
                 (
@@ -235,10 +278,11 @@ def _output(frame: pd.DataFrame, times: list[float] | None, output: Path | None,
                     seconds(row["sol_us"] * 1e-6),
                     row["bound"],
                     f"{row['speedup']:.2f}x",
+                    calls(row["reuses"]),
                 )
                 for row in shown.to_dict(orient="records")
             ),
-            (5, 7, 9),
+            (5, 7, 9, 10),
         )
         if len(frame) > rows:
             console().print(f"... and {len(frame) - rows} more rows (--output FILE.csv writes all)")
