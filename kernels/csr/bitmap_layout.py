@@ -1,4 +1,4 @@
-"""The layout that the bitmap kernels multiply: one bit per element of W, and the stored values packed behind each other.
+"""The layout that the bitmap kernels multiply: one bit per element of W, and the stored values behind each other.
 
 W is cut into strips of 16 rows and panels of 256 columns. A (strip, panel) holds 32 lanes x 4 words of 32 bits, one
 bit for each of its elements, and its values in the order (word, lane, bit), starting at a multiple of 16 bytes.
@@ -22,7 +22,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparsity_roofline.kernels import convert
-from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.kernels.protocol import YES, Support
+from sparsity_roofline.model.case import Case
 from sparsity_roofline.model.matrix import Matrix
 
 if TYPE_CHECKING:
@@ -78,26 +79,21 @@ class BitmapOperand(NamedTuple):
         return int(runs.max()) * UNIT if runs.numel() else 0
 
 
+def fits(case: Case) -> Support:
+    """Yes if the layout's 32-bit counts suffice for a case, whichever way its elements lie."""
+    pairs = -(-case.M // ROWS) * -(-case.K // COLUMNS)
+    if pairs > MAX_PAIRS or case.nnz // 4 + pairs >= 2**31:
+        return Support("too large for the 32-bit offsets of the bitmap layout")
+    return YES
+
+
 def bitmap_operand(matrix: Matrix, dtype: str, device: str | torch.device) -> BitmapOperand:
-    """The weight in the bitmap layout, rounded to ``dtype``, built on ``device``.
-
-    Raises:
-        UserError: if the layout outgrows its 32-bit offsets.
-    """
-    import torch
-
-    try:
-        return pack(convert.csr_operand(matrix, dtype, device), *matrix.shape)
-    except OverflowError as error:
-        raise UserError(f"{matrix.name}: {error}; choose csr.triton") from error
+    """The weight in the bitmap layout, rounded to ``dtype``, built on ``device``. Ask ``fits`` first."""
+    return pack(convert.csr_operand(matrix, dtype, device), *matrix.shape)
 
 
 def pack(operand: convert.CsrOperand, M: int, K: int) -> BitmapOperand:
-    """A CSR operand of M x K in the bitmap layout, on its device. Sorts the elements: nnz log nnz.
-
-    Raises:
-        OverflowError: if the layout outgrows its 32-bit offsets.
-    """
+    """A CSR operand of M x K in the bitmap layout, on its device. Sorts the elements: nnz log nnz."""
     import torch
 
     device = operand.values.device
@@ -112,8 +108,6 @@ def pack(operand: convert.CsrOperand, M: int, K: int) -> BitmapOperand:
     per_unit = UNIT // operand.values.element_size()
     offsets = torch.zeros(pairs + 1, dtype=torch.int64, device=device)
     torch.cumsum((counts + per_unit - 1) // per_unit, 0, out=offsets[1:])
-    if pairs > MAX_PAIRS or int(offsets[-1]) >= 2**31:
-        raise OverflowError("too large for the 32-bit offsets of the bitmap layout")
     before = torch.cumsum(counts, 0) - counts
     rank = torch.arange(key.shape[0], device=device) - before[key >> 12]
     values = torch.zeros(int(offsets[-1]) * per_unit, dtype=operand.values.dtype, device=device)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from sparsity_roofline.kernels.csr.bitmap_layout import BitmapOperand, bitmap_operand
+from sparsity_roofline.kernels.csr.wgmma import by_fragment
 from sparsity_roofline.model.matrix import Matrix
 
 
@@ -97,3 +99,14 @@ def test_ldmatrix_phases_touch_every_bank_group_once(tiles: int) -> None:
         for c in range(tiles):
             assert {unit(start + 8 * t + e, c) % 8 for t in range(4) for e in range(2)} == set(range(8))
     assert sorted(unit(k, c) for k in range(256) for c in range(tiles)) == list(range(256 * tiles))
+
+
+def test_rows_of_x_follow_the_fragments() -> None:
+    """The tensor map's view of X: what lies at row L of fragment q of a box is the column that A's k index L means."""
+    x = torch.arange(64 * 3).view(64, 3)
+    view = by_fragment(x)
+    for start in (0, 32):
+        box = view[:, :, start // 8 : start // 8 + 4].reshape(32, 3)  # (q, h, t, e) in memory order, t of this box
+        for q, logical in np.ndindex(2, 16):
+            h, t, e = logical // 8, logical % 8 // 2, logical % 2
+            assert box[16 * q + logical].tolist() == x[start + 8 * t + 4 * q + 2 * h + e].tolist()
