@@ -8,7 +8,8 @@ For one (case, kernel)::
 SoL is ``model.roofline`` under *nominal* ceilings of the kind of device (below), not this machine's: a plan is then the
 same on every machine and at every time, which resuming and sampling rely on. ``fraction`` is the share of SoL that
 kernels typically reach. ``check`` is the float64 oracle (2 M K N operations, charged to the first kernel of a case,
-which fills the cache the others use) plus the passes over X and Y that generate and compare them.
+which fills the cache the others use) plus the passes over X and Y that generate and compare them. A timer that rotates
+adds (sets - 1) further preparations (``rotation``), each a millisecond and a half and 0.2 ns an element of W.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsity_roofline.bench.rotation import COVERED, MOST_SETS, PREPARE_SECONDS, touched_bytes
 from sparsity_roofline.bench.timing.protocol import Stopping
 from sparsity_roofline.model.case import Case
 
@@ -36,6 +38,9 @@ class Nominal:
     dense_fraction: float
     sparse_fraction: float
     startup: float
+    cache: float = 64e6  # bytes
+    copy: float = 1.5e-3  # one further preparation of a weight for a timer that rotates (medians seen on an H100)
+    copy_element: float = 2e-10
 
 
 NOMINAL = {
@@ -49,8 +54,13 @@ def startup_s(device: str) -> float:
     return NOMINAL[device].startup
 
 
-def estimate(cases: Sequence[Case], device: str, stopping: Stopping) -> tuple[list[float], list[float]]:
-    """Seconds per kernel of each case, and seconds for what its first kernel does for all of them."""
+def estimate(
+    cases: Sequence[Case], device: str, stopping: Stopping, *, rotates: bool = False
+) -> tuple[list[float], list[float]]:
+    """Seconds per kernel of each case, and seconds for what its first kernel does for all of them.
+
+    ``rotates``: the timer makes calls cold by going round copies of the operands.
+    """
     from sparsity_roofline.model import cost, roofline, table
 
     if not cases:
@@ -64,6 +74,12 @@ def estimate(cases: Sequence[Case], device: str, stopping: Stopping) -> tuple[li
     )
     n = np.clip(stopping.seconds / sample, stopping.minimum, stopping.maximum)
     each = nominal.setup + n * sample + 3 * M * N / nominal.elements
+    if rotates:
+        touched = np.maximum([touched_bytes(c) for c in cases], 1)
+        further = np.maximum(np.ceil(COVERED * nominal.cache / touched), 1)
+        seconds = further * (nominal.copy + nominal.copy_element * M * K)
+        # More copies than that are refused before one is made, or as soon as the first ones show how long they take.
+        each = each + np.where(further < MOST_SETS, np.minimum(seconds, PREPARE_SECONDS), 0.0)
     first = 2 * M * K * N / nominal.fp64 + (K * N + 2 * M * K) / nominal.elements
     return [float(v) for v in each], [float(v) for v in first]
 

@@ -12,7 +12,7 @@ from sparsity_roofline.bench import estimate as _estimate
 from sparsity_roofline.bench.expand import Candidate, Source, dense_partner, expand
 from sparsity_roofline.bench.sampling import sample
 from sparsity_roofline.bench.suites.schema import Suite
-from sparsity_roofline.bench.timing import timer_name
+from sparsity_roofline.bench.timing import GraphTimer, timer_name
 from sparsity_roofline.bench.timing.protocol import L2State
 from sparsity_roofline.kernels.protocol import Device, Kernel
 from sparsity_roofline.model.case import Case
@@ -146,7 +146,7 @@ def make_plan(
     notes: list[str] = []
     usable = _usable(kernels, device, notes)
     candidates, sources = expand(suite, usable, kernels, device, collection, tuple(dtypes), tuple(select), notes)
-    jobs = _jobs(candidates, usable, device, suite)
+    jobs = _jobs(candidates, usable, device, suite, rotates=named == GraphTimer.name and suite.regime.l2 != "hot")
     if not any(not job.reason for job in jobs):
         raise UserError(
             f"suite {suite.name} leaves nothing to run on {device}: " + ("; ".join(notes) or "no matrix matches"), 6
@@ -174,7 +174,9 @@ def _usable(kernels: Mapping[str, Kernel], device: Device, notes: list[str]) -> 
     return usable
 
 
-def _jobs(candidates: Sequence[Candidate], usable: Mapping[str, Kernel], device: Device, suite: Suite) -> list[Job]:
+def _jobs(
+    candidates: Sequence[Candidate], usable: Mapping[str, Kernel], device: Device, suite: Suite, *, rotates: bool
+) -> list[Job]:
     """Jobs in running order. A dense case is shared by all sparse cases of its shape, dtype and layout."""
     chosen: dict[object, Candidate] = {}
     for candidate in candidates:
@@ -190,7 +192,7 @@ def _jobs(candidates: Sequence[Candidate], usable: Mapping[str, Kernel], device:
                 one = replace(better, kernels=names, case=replace(better.case, batch=batch))
             chosen[key] = one
     ordered = _order(list(chosen.values()))
-    each, first = _estimate.estimate([c.case for c in ordered], device, suite.stopping)
+    each, first = _estimate.estimate([c.case for c in ordered], device, suite.stopping, rotates=rotates)
     jobs = []
     for candidate, seconds, shared in zip(ordered, each, first, strict=True):
         for name in candidate.kernels:

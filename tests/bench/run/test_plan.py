@@ -267,6 +267,17 @@ def test_estimate_grows_with_the_work_and_is_bounded_by_the_stopping_rule() -> N
     assert estimate([], "cpu", stopping) == ([], [])
 
 
+def test_estimate_knows_the_copies_of_a_rotating_timer() -> None:
+    """4096 x 4096 fp16 and N = 16: 33.8 MB a call, four copies until twice a cache of 64 MB is covered."""
+    dense = Case("c", "w", 4096, 4096, 16, "dense", "dense", "fp16", 4096 * 4096, used_columns=4096)
+    (plain,), _ = estimate([dense], "cuda", Stopping())
+    (rotated,), _ = estimate([dense], "cuda", Stopping(), rotates=True)
+    assert rotated - plain == pytest.approx(4 * (1.5e-3 + 0.2e-9 * 4096**2))
+    text = '[timing]\ntimer = "cuda-graph"\nl2 = "{}"\n[[entries]]\nbatches = [1]\ntokens = [64]\nkernels = ["*"]\n'
+    cold, hot = (plan(text.format(l2), device="cuda") for l2 in ("cold-clean", "hot"))
+    assert cold.estimate_s > hot.estimate_s
+
+
 def test_correction_prefers_the_kernels_own_ratio() -> None:
     correction = Correction()
     assert correction.factor("a") == 1.0
