@@ -44,9 +44,10 @@ class Terms:
     """Which refinements are on; the order is that in which ``waterfall`` switches them on.
 
     Attributes:
+        ceilings: what the device was measured to reach, instead of what is printed (data-sheet ceilings only).
         unit: the peak of the unit the kernel runs on, instead of the dtype's own.
         traffic: pattern-aware compulsory bytes: used rows of X only, Y less what stays in L2.
-        fraction: achievable fractions of peaks and bandwidth, device's and kernel's.
+        fraction: the share of the device's best product rate that the kernel's inner loop reaches.
         tile: whole tiles and whole steps along K.
         wave: whole waves of tiles over the multiprocessors.
         balance: the longest row of tiles against the mean.
@@ -56,6 +57,7 @@ class Terms:
         overlap: stores and steps overlap with the rest imperfectly, with exponent p.
     """
 
+    ceilings: bool = True
     unit: bool = True
     traffic: bool = True
     fraction: bool = True
@@ -398,13 +400,14 @@ class _Case:
         unit = self.kernel.runs_on(self.dtype) if self.terms.unit else DTYPES[self.dtype].unit
         if not self.ceilings.is_gpu:
             unit = "cpu"
-        peak = self.ceilings.peak(self.dtype, unit)
-        bandwidth = self.ceilings.dram_bandwidth
-        if not self.terms.fraction:
-            return np.full_like(tiling.BM, peak), bandwidth
-        quantity = "fp32_flops" if unit == "cuda" and self.dtype != "fp64" else DTYPES[self.dtype].peak
-        peak *= min(self.device.peak_fraction.get(quantity, 1.0), 1.0) * min(self.constants.unit_fraction, 1.0)
-        return np.full_like(tiling.BM, peak), bandwidth * min(self.device.dram_fraction, 1.0)
+        peak, bandwidth = self.ceilings.peak(self.dtype, unit), self.ceilings.dram_bandwidth
+        if self.terms.ceilings:
+            quantity = "fp32_flops" if unit == "cuda" and self.dtype != "fp64" else DTYPES[self.dtype].peak
+            peak *= min(self.device.peak_fraction.get(quantity, 1.0), 1.0)
+            bandwidth *= min(self.device.dram_fraction, 1.0)
+        if self.terms.fraction:
+            peak *= min(self.constants.unit_fraction, 1.0)
+        return np.full_like(tiling.BM, peak), bandwidth
 
     def _dram_bytes(self, t: CaseTable, plain: Any) -> Floats:
         if not self.terms.traffic:
@@ -447,10 +450,7 @@ class _Case:
         k = self.constants
         each = k.step_s * latency.alignment_factor(self._alignment(t), k.misaligned)
         grain = _column(t.block_cols) if code == BSR else np.ones((len(t), 1))
-        if code in (CSR, BSR):
-            mean = tiles.mean_steps(own, tiling.BK, grain)
-        else:
-            mean = tiles.steps(own, tiling.BK)
+        mean = tiles.mean_steps(own, tiling.BK, grain) if code in (CSR, BSR) else tiles.steps(own, tiling.BK)
         taken = C / slots
         if self.terms.wave:
             taken = np.ceil(taken)

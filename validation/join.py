@@ -175,6 +175,7 @@ def _columns(sparse: pd.DataFrame, dense: pd.DataFrame, preset: str) -> pd.DataF
     out["dense_case"] = dense["case"].to_numpy()
     out["dense_unit"] = dense["kernel_unit"].to_numpy()
     out["dense_record"] = dense.index.to_numpy()
+    out["sparse_record"] = sparse.index.to_numpy()
     for side, rows in (("sparse", sparse), ("dense", dense)):
         for name in _SIDE:
             head, _, unit = name.rpartition("_ns")

@@ -122,16 +122,17 @@ def device_constants(ceilings: Ceilings) -> DeviceConstants:
 
 
 def kernel_constants(kernel: str, dtype: str, ceilings: Ceilings) -> tuple[KernelConstants, bool]:
-    """(figures of a kernel in a dtype, whether they were fitted on this very device).
+    """(figures of a kernel in a dtype, whether they were fitted on this very device and dtype).
 
-    Falls back to another device's, then to those of a dtype that runs on the same unit, then to the defaults.
+    Falls back to fp16 or fp32, whichever runs on the same unit; then to other devices, in the table's order; then to
+    the defaults. Shares and seconds carry over between devices of similar clocks; how well is for a record to say.
     """
-    gpu, d = gpu_of(ceilings) or "", DTYPES[dtype]
-    same_unit = [name for name, other in DTYPES.items() if other.unit == d.unit and name != dtype]
-    for where in (gpu, ANY):
-        for name in (dtype, *same_unit, ANY):
+    gpu = gpu_of(ceilings) or ""
+    others = sorted({where for where, name, _ in _rows() if name == kernel and where != gpu})
+    for where in (gpu, *others):
+        for name in dict.fromkeys((dtype, "fp16" if DTYPES[dtype].unit == "tensor" else "fp32", ANY)):
             if found := _rows().get((where, kernel, name)):
-                return replace(KernelConstants(), **found), where == gpu
+                return replace(KernelConstants(), **found), where == gpu and name == dtype
     return KernelConstants(), False
 
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from sparsity_roofline.model.dtype import DTYPES, Unit
 from sparsity_roofline.model.errors import UserError
-from sparsity_roofline.model.terms.tiles import Tiling
+from sparsity_roofline.model.terms.tiles import Tiling, accumulators_held
 
 STAND_INS = {"dense": "dense.cublas", "csr": "csr.triton", "bsr": "bsr.triton", "nm": "nm.cusparselt"}
 """Whose description stands for a format where no kernel is named, or one that has no description."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KernelModel:
     """One kernel as the model sees it; keys as in ``kernels.toml``.
 
@@ -27,7 +27,7 @@ class KernelModel:
         name, format: as in the registry of kernels.
         unit: ``own`` or ``cuda``.
         tiles: (BM, BN, BK) by unit.
-        split, gathers, decodes, sorted, resident, alignment: see ``kernels.toml``.
+        split, gathers, decodes, sorted, resident, alignment, tile: see ``kernels.toml``.
     """
 
     name: str
@@ -38,8 +38,9 @@ class KernelModel:
     gathers: bool = False
     decodes: bool = False
     sorted: bool = False
-    resident: int = 1
+    resident: int = 0
     alignment: Literal["bytes", "triton"] = "bytes"
+    tile: Mapping[str, str | float] | None = None
 
     def runs_on(self, dtype: str) -> Unit:
         """The unit of its arithmetic in a dtype."""
@@ -51,7 +52,8 @@ class KernelModel:
         unit = unit if unit in self.tiles else next(iter(self.tiles))  # type: ignore[assignment]
         grid = [(m, n, k, s) for m, n, k in self.tiles[unit] for s in self.split]
         BM, BN, BK, split = (np.asarray(column, dtype=np.float64)[None, :] for column in zip(*grid, strict=True))
-        return Tiling(BM, BN, BK, split, np.full_like(BM, self.resident))
+        held = np.full_like(BM, self.resident) if self.resident else accumulators_held(BM, BN)
+        return Tiling(BM, BN, BK, split, held)
 
 
 @cache

@@ -8,7 +8,6 @@ import numpy as np
 
 from sparsity_roofline.model.cost import Floats
 
-
 P = 1.5
 """Exponent for stores and steps beside the busiest of compute, DRAM and L2, for every kernel and device. Those three
 overlap well once a kernel streams; what happens once a program (first loads, last stores) overlaps only with other
