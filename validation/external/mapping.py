@@ -12,6 +12,7 @@ from typing import Any
 from sparsity_roofline.model.cost import CostOptions
 from sparsity_roofline.model.dtype import dtype as lookup_dtype
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.terms.kernel import kernels
 
 TIMES = ("time", "dense", "sparse")
 """Stems of the latency fields; each takes a unit as suffix."""
@@ -37,6 +38,7 @@ class ColumnMap:
         columns: field -> the file's column; a field that is left out is the column of its own name, if there is one.
         values: field -> one value for all rows.
         costs: dtype -> side (``dense``, ``sparse``) -> cost options that differ from the preset's.
+        kernels: side -> kernel of ``model/terms/kernels.toml`` that stands for what was measured.
         description: what the file is, in a line.
         name: of a mapping that is shipped, or the file it was read from.
     """
@@ -44,6 +46,7 @@ class ColumnMap:
     columns: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     costs: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     name: str = ""
 
@@ -51,6 +54,13 @@ class ColumnMap:
         for name in (*self.columns, *self.values):
             if name not in FIELDS:
                 raise UserError(f"no field {name!r} in the schema of measurements; fields are {', '.join(FIELDS)}")
+        for side, kernel in self.kernels.items():
+            if side not in _SIDES:
+                raise UserError(f"kernels.{side}: a side is dense or sparse")
+            if kernel not in kernels():
+                raise UserError(
+                    f"kernels.{side}: no kernel {kernel!r} is described; choose from {', '.join(kernels())}"
+                )
         options = {f.name for f in fields(CostOptions)}
         for dtype, sides in self.costs.items():
             lookup_dtype(dtype)
@@ -117,10 +127,10 @@ def _parse(text: str, name: str) -> ColumnMap:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{name}: {error}") from error
-    unknown = set(data) - {"description", "columns", "values", "costs"}
+    unknown = set(data) - {"description", "columns", "values", "costs", "kernels"}
     if unknown:
-        raise UserError(f"{name}: unknown key {sorted(unknown)[0]!r}; use columns, values, costs, description")
-    tables = {key: data.get(key, {}) for key in ("columns", "values", "costs")}
+        raise UserError(f"{name}: unknown key {sorted(unknown)[0]!r}; use columns, values, costs, kernels, description")
+    tables = {key: data.get(key, {}) for key in ("columns", "values", "costs", "kernels")}
     for key, table in tables.items():
         if not isinstance(table, dict):
             raise UserError(f"{name}: {key} must be a table")
@@ -129,7 +139,8 @@ def _parse(text: str, name: str) -> ColumnMap:
             raise UserError(f"{name}: costs.{dtype} must hold the tables dense and sparse")
     columns = {key: str(value) for key, value in tables["columns"].items()}
     values = {key: str(value) for key, value in tables["values"].items()}
+    named = {key: str(value) for key, value in tables["kernels"].items()}
     try:
-        return ColumnMap(columns, values, tables["costs"], str(data.get("description", "")), name)
+        return ColumnMap(columns, values, tables["costs"], named, str(data.get("description", "")), name)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None

@@ -18,6 +18,7 @@ def validate_file(
     values: tuple[str, ...],
     device: str | None,
     cases: bool,
+    calibrate: bool,
     as_json: bool,
 ) -> None:
     """Check the models against a file of latencies and print what came of it."""
@@ -31,7 +32,7 @@ def validate_file(
         given = parse_items(columns, "--map"), parse_items(values, "--value")
         chosen = (chosen or ColumnMap()).with_items(*given)
     ceilings = None if device is None else find(device)
-    found = validate_measurements(path, out, mapping=chosen, device=ceilings, cases=cases)
+    found = validate_measurements(path, out, mapping=chosen, device=ceilings, cases=cases, calibrate=calibrate)
     if as_json:
         print_json(found.to_json())
         return

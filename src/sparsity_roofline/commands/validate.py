@@ -25,6 +25,7 @@ from sparsity_roofline.model.errors import UserError
 @click.option("--map", "columns", multiple=True, metavar="FIELD=COLUMN", help="One column's field (repeatable).")
 @click.option("--value", "values", multiple=True, metavar="FIELD=VALUE", help="A field that is the same in every row.")
 @click.option("--device", help="Ceilings for every row of the file: a GPU of `hardware list` or a TOML file.")
+@click.option("--calibrate", is_flag=True, help="Fit the refined model to the file's other shapes (a minute).")
 @click.option("--cases/--no-cases", default=True, help="Write the table of single measurements too.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and plots [RUN].")
 @click.option("--preset", type=click.Choice(["paper", "unit", "bound"]), default="paper", show_default=True)
@@ -46,6 +47,7 @@ def command(
     columns: tuple[str, ...],
     values: tuple[str, ...],
     device: str | None,
+    calibrate: bool,
     cases: bool,
     out: Path | None,
     preset: str,
@@ -75,7 +77,7 @@ def command(
             raise UserError("validate takes a run or --measurements FILE.csv, not both")
         validate_file(
             measurements, out, mapping=mapping, columns=columns, values=values, device=device, cases=cases,
-            as_json=as_json,
+            calibrate=calibrate, as_json=as_json,
         )  # fmt: skip
         return
     from sparsity_roofline.validation.report import validate
@@ -91,7 +93,7 @@ def command(
 
 
 _OF_A_RUN = ("preset", "ceilings", "dense_kernel", "floor_us", "rows")
-_OF_A_FILE = ("mapping", "columns", "values", "device", "cases")
+_OF_A_FILE = ("mapping", "columns", "values", "device", "cases", "calibrate")
 _FLAGS = {"columns": "map", "values": "value", "dense_kernel": "dense", "floor_us": "floor-us"}
 
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_roofline.validation.external import validate_measurements
-from sparsity_roofline.validation.external.predictors import best_constant, constant, plain
+from sparsity_roofline.validation.external.predictors import best_constant, constant, groups, plain
 from sparsity_roofline.validation.external.read import read
+from sparsity_roofline.validation.external.refine import calibrated
 
 
 @pytest.fixture
@@ -105,15 +106,31 @@ def test_the_constant_is_one_per_device_dtype_and_pattern() -> None:
     assert np.isnan(best_constant(np.array([])))
 
 
-def test_published_figures_are_reproduced() -> None:
-    """SlideSparse (arXiv 2603.05232): MAPE of the best constant 14, 20, 29 %, of the plain limit 37, 15, 55 %."""
+def slidesparse() -> Path:
     folder = os.environ.get("SPARSITY_ROOFLINE_SHARED_DATA")
     if not folder:
         pytest.skip("set SPARSITY_ROOFLINE_SHARED_DATA to the folder of slidesparse_2to4.csv to run this check")
     path = Path(folder) / "slidesparse_2to4.csv"
     if not path.exists():
         pytest.skip(f"no {path.name} in SPARSITY_ROOFLINE_SHARED_DATA")
-    found = validate_measurements(path, resamples=10)
+    return path
+
+
+@pytest.mark.slow
+def test_calibrated_on_other_shapes_the_refined_model_beats_every_constant() -> None:
+    measured = read(slidesparse())
+    found, rows = calibrated(measured), measured.rows
+    truth, best = (rows["dense_s"] / rows["sparse_s"]).to_numpy(), constant(rows)
+    for (_, dtype), at in groups(rows, ["device", "dtype"]):
+        error, limit = (float(np.mean(np.abs(p[at] / truth[at] - 1))) for p in (found.speedup, best))
+        assert error < 0.8 * limit, dtype
+        for predicted, side in ((found.dense_s, "dense_s"), (found.sparse_s, "sparse_s")):
+            assert np.mean(np.abs(predicted[at] / rows[side].to_numpy()[at] - 1)) < 0.12
+
+
+def test_published_figures_are_reproduced() -> None:
+    """SlideSparse (arXiv 2603.05232): MAPE of the best constant 14, 20, 29 %, of the plain limit 37, 15, 55 %."""
+    found = validate_measurements(slidesparse(), resamples=10)
     assert len(found.rows) == 599
     whole = found.summary[found.summary["stratum"] == "all"].set_index(["device", "dtype"])
     for key, n, by_constant, by_plain in (
