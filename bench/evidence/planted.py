@@ -1,13 +1,13 @@
 """How often a slowdown of known size is seen: ``python -m sparsity_roofline.bench.evidence.planted OUT.csv``.
 
-The kernels of ``slowed`` do 0, 2, 5 and 10 % more work, each in processes of its own, one after the other in the order
-0, 2, 5, 10, 10, 5, 2, 0 and round again. Every process measures every cell as a run does, check included. Three
-questions are then asked of each pair of processes (of two processes a side for the third), slowed against baseline and
-baseline against baseline, where every yes is a false alarm:
+The kernels of ``slowed`` do 0, 2, 5 and 10 % more work. Processes run one after the other; each measures every cell
+under every percentage as a run does, check included, in an order that changes from process to process. Three questions
+are then asked of a slowed and a baseline measurement that come from different processes, and of two baselines, where
+every yes is a false alarm:
 
 - intervals: do the recorded 95 % intervals of the two medians lie apart?
 - and 1 %: and do the medians differ by more than 1 %?
-- two a side: are both slowed medians more than 1 % above both of the baseline?
+- two a side: are the slowed medians of two processes more than 1 % above the baselines of two others?
 
 ``--judge OUT.csv`` asks them again of a table that is there. Needs an NVIDIA GPU.
 """
@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,7 @@ from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.matrix import Matrix
 
 PERCENTS = (0, 2, 5, 10)
-AHEAD = 4  # processes that wait with everything imported, without a context on the device
+AHEAD = 2  # processes that wait with everything imported, without a context on the device
 SPARSITY = 0.9
 PRACTICAL = 0.01
 LONG_NS = 20e3
@@ -43,16 +44,12 @@ LONG_NS = 20e3
 Shape = tuple[int, int, int]
 CELLS: tuple[tuple[str, str, Shape], ...] = (
     # K is 100 or 200 steps of the K loop: every percentage is whole steps.
-    *(("dense.slowed", "fp16", (1024, 3200, N)) for N in (64, 256, 512, 1024, 2048, 4096)),
-    *(("dense.slowed", "fp16", (2048, 6400, N)) for N in (64, 128, 256, 512, 1024, 2048)),
-    *(("dense.slowed", "fp32", (512, 3200, N)) for N in (64, 128, 256, 512, 1024)),
+    *(("dense.slowed", "fp16", (1024, 3200, N)) for N in (256, 1024, 4096)),
+    *(("dense.slowed", "fp16", (2048, 6400, N)) for N in (64, 256, 1024, 2048)),
+    *(("dense.slowed", "fp32", (512, 3200, N)) for N in (128, 512)),
     *(("dense.slowed", "fp32", (1024, 3200, N)) for N in (64, 256, 512)),
-    *(
-        ("csr.slowed", dtype, (M, 2048, N))
-        for dtype in ("fp16", "fp32")
-        for M in (1024, 2048)
-        for N in (64, 128, 256, 512, 1024, 2048)
-    ),
+    *(("csr.slowed", dtype, (1024, 2048, N)) for dtype in ("fp16", "fp32") for N in (128, 256, 1024)),
+    *(("csr.slowed", dtype, (2048, 2048, N)) for dtype in ("fp16", "fp32") for N in (64, 128, 256, 512, 1024, 2048)),
     *(("csr.slowed", dtype, (512, 4608, N)) for dtype in ("fp16", "fp32") for N in (196, 784, 1568)),
 )
 
@@ -78,8 +75,8 @@ def cases() -> list[tuple[str, Case]]:
     return out
 
 
-def measured() -> list[dict[str, Any]]:
-    """One row per cell, measured in this process with the work that the environment plants.
+def measured(order: Sequence[int]) -> list[dict[str, Any]]:
+    """One row per cell and percentage, measured in this process.
 
     Raises:
         UserError: no GPU, or no timer.
@@ -100,44 +97,48 @@ def measured() -> list[dict[str, Any]]:
     bench = Bench(kernels, lambda _, name: weight(name), evidence, timer, stopping=stopping)
     out = []
     for kernel, case in cases():
-        record = bench.run(case, kernel, 0)
-        if record.status != "ok":
-            raise UserError(f"{kernel} on {case.key}: {record.status}: {record.reason}", 3)
-        out.append(
-            {
-                "kernel": kernel,
-                "case": record.case,
-                "percent": slowed.planted_percent(),
-                "work_ratio": json.loads(record.kernel_config)["work_ratio"],
-                "time_ns": record.time_ns,
-                "low_ns": record.time_ci_low_ns,
-                "high_ns": record.time_ci_high_ns,
-                "samples": record.samples,
-                "sm_clock_mhz": record.sm_clock_mhz,
-                "clock_state": record.clock_state,
-            }
-        )
+        for percent in order:
+            os.environ[slowed.VARIABLE] = str(percent)
+            record = bench.run(case, kernel, 0)
+            if record.status != "ok":
+                raise UserError(f"{kernel} on {case.key}: {record.status}: {record.reason}", 3)
+            out.append(
+                {
+                    "kernel": kernel,
+                    "case": record.case,
+                    "percent": percent,
+                    "work_ratio": json.loads(record.kernel_config)["work_ratio"],
+                    "time_ns": record.time_ns,
+                    "low_ns": record.time_ci_low_ns,
+                    "high_ns": record.time_ci_high_ns,
+                    "samples": record.samples,
+                    "sm_clock_mhz": record.sm_clock_mhz,
+                    "clock_state": record.clock_state,
+                    "wall_ms": json.loads(record.wall_ns)["total"] / 1e6,
+                }
+            )
     return out
 
 
 # -- processes
 
 
-def child() -> int:
+def child(turn: int) -> int:
     """Import and make the weights, say so, wait for the word, measure, print the rows."""
     import torch
     import triton  # noqa: F401
 
     for kernel, case in cases():
-        if kernel.startswith("csr"):
-            slowed.with_more_entries(weight(case.matrix), slowed.planted_percent())
+        for percent in PERCENTS if kernel.startswith("csr") else ():
+            slowed.with_more_entries(weight(case.matrix), float(percent))
     torch.cuda.device_count()  # looks at the driver without a context on the device
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     if not sys.stdin.readline():
         return 0
+    first = turn % len(PERCENTS)
     try:
-        rows = measured()
+        rows = measured([*PERCENTS[first:], *PERCENTS[:first]])
     except UserError as error:
         sys.stdout.write(json.dumps({"error": str(error), "exit_code": error.exit_code}) + "\n")
         return error.exit_code
@@ -147,21 +148,19 @@ def child() -> int:
 
 
 def processes(seconds: float) -> pd.DataFrame:
-    """Rows of as many processes as fit into ``seconds``, whole rounds of ``PERCENTS`` as far as possible.
+    """Rows of as many processes as fit into ``seconds``, two at least.
 
     Raises:
         UserError: what a process said, or that it died.
     """
     start, longest = time.monotonic(), 0.0
-    order = itertools.cycle([*PERCENTS, *reversed(PERCENTS)])
-    waiting: list[tuple[int, subprocess.Popen[str]]] = []
+    waiting: list[subprocess.Popen[str]] = []
     tables: list[pd.DataFrame] = []
     try:
-        while True:
+        while len(tables) < 2 or time.monotonic() - start + longest <= seconds:
             while len(waiting) <= AHEAD:
-                percent = next(order)
-                waiting.append((percent, _start(percent)))
-            percent, process = waiting.pop(0)
+                waiting.append(_start(len(tables) + len(waiting)))
+            process = waiting.pop(0)
             began = time.monotonic()
             try:
                 rows = _rows(process)
@@ -169,24 +168,17 @@ def processes(seconds: float) -> pd.DataFrame:
                 _end(process)
             tables.append(pd.DataFrame(rows).assign(process=len(tables)))
             took = time.monotonic() - began
-            sys.stderr.write(f"process {len(tables)}, {percent} %: {took:.1f} s\n")
+            sys.stderr.write(f"process {len(tables)}: {took:.1f} s\n")
             longest = max(longest, took) if len(tables) > 1 else 0.0  # the first one compiles
-            if time.monotonic() - start + longest > seconds:
-                return pd.concat(tables, ignore_index=True)
     finally:
-        for _, process in waiting:
+        for process in waiting:
             _end(process)
+    return pd.concat(tables, ignore_index=True)
 
 
-def _start(percent: int) -> subprocess.Popen[str]:
-    environment = {**os.environ, slowed.VARIABLE: str(percent)}
-    return subprocess.Popen(
-        [sys.executable, "-m", __spec__.name, "--child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+def _start(turn: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", __spec__.name, "--child", str(turn)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -223,7 +215,7 @@ class Seen:
         cells, processes: how many.
         work, time: geometric mean of the ratio of work by design, and of the ratio of device time.
         intervals, beyond: share of (cell, pair of processes) seen by the two rules.
-        two: share of (cell, two processes a side) seen; NaN with fewer than two.
+        two: share of (cell, two processes a side) seen; NaN with fewer than four processes.
     """
 
     name: str
@@ -267,7 +259,7 @@ def judge(rows: pd.DataFrame) -> list[Seen]:
     for name, mask in (("20 us and more", long), ("below 20 us", ~long)):
         for percent in sorted(rows["percent"].unique()) if mask.any() else ():
             now = medians[percent]
-            pairs = [(b, s) for b in base.columns for s in now.columns if percent or b != s]
+            pairs = [(b, s) for b in base.columns for s in now.columns if b != s]
             apart = [(lows[percent][s] > highs[0][b])[mask] for b, s in pairs]
             more = [(now[s] > base[b] * (1 + PRACTICAL))[mask] for b, s in pairs]
             slowdown = now.median(axis=1) / base.median(axis=1)
@@ -281,26 +273,26 @@ def judge(rows: pd.DataFrame) -> list[Seen]:
                     float(np.exp(np.log(slowdown[mask]).mean())),
                     float(np.mean(apart)) if apart else float("nan"),
                     float(np.mean(np.logical_and(apart, more))) if apart else float("nan"),
-                    _two_a_side(base[mask], now[mask], same=not percent),
+                    _two_a_side(base[mask], now[mask]),
                 )
             )
     return out
 
 
-def _two_a_side(base: pd.DataFrame, now: pd.DataFrame, *, same: bool) -> float:
+def _two_a_side(base: pd.DataFrame, now: pd.DataFrame) -> float:
     seen = [
         now[list(after)].min(axis=1) > base[list(before)].max(axis=1) * (1 + PRACTICAL)
         for before in itertools.combinations(base.columns, 2)
         for after in itertools.combinations(now.columns, 2)
-        if not same or not set(before) & set(after)
+        if not set(before) & set(after)
     ]
     return float(np.mean(seen)) if seen else float("nan")
 
 
 def main(arguments: list[str]) -> int:
     """Measure, write the table, print what was seen."""
-    if arguments == ["--child"]:
-        return child()
+    if arguments[:1] == ["--child"]:
+        return child(int(arguments[1]))
     judging = arguments[:1] == ["--judge"]
     seconds = 55.0
     if len(arguments) == 3 and arguments[1] == "--seconds":

@@ -52,7 +52,7 @@ def planted_percent() -> float:
     return percent
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def with_more_entries(matrix: Matrix, percent: float) -> Matrix:
     """The matrix with ``percent`` more stored elements, value 0, spread over the rows by their length.
 
