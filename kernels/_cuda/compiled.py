@@ -141,6 +141,24 @@ class Function:
         call = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor
         return int(_check("cuOccupancyMaxActiveBlocks", call(self._handle, threads, self.shared)))
 
+    def active_clusters(self, threads: int, size: int) -> int:
+        """How many clusters of ``size`` blocks of ``threads`` the whole device holds at a time.
+
+        Fewer than its multiprocessors suggest where these are not grouped in multiples of ``size``.
+        """
+        from cuda.bindings import driver
+
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = size, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes = self.shared
+        attribute = driver.CUlaunchAttribute()
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        attribute.value.clusterDim.x, attribute.value.clusterDim.y, attribute.value.clusterDim.z = size, 1, 1
+        config.attrs, config.numAttrs = [attribute], 1
+        call = driver.cuOccupancyMaxActiveClusters
+        return int(_check("cuOccupancyMaxActiveClusters", call(self._handle, config)))
+
     def launch(self, grid: tuple[int, ...], threads: int, *arguments: Any, dependent: bool = False) -> None:
         """Enqueue on torch's current stream.
 

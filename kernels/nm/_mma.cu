@@ -9,7 +9,8 @@
 // no registers while it is under way. X comes through the same ring, is shared by the WR warps of a group, and is read
 // by ldmatrix.trans; 16-byte columns are swizzled so that eight rows touch all banks.
 //
-// The units of a block row of 32 WR rows times the blocks along K form one line, cut into gridDim.x equal ranges. A range
+// The units of a block row of 32 WR rows times the chunks along K form one line, cut into gridDim.x ranges of `share` or,
+// the first `more` of them, share + 1 units. A range
 // that holds only part of a block row leaves fp32 partial sums in the workspace; whoever arrives last adds them up in
 // the order of the ranges, so results do not depend on timing.
 //
@@ -88,19 +89,24 @@ __device__ __forceinline__ int swizzle(int k) {  // of 16-byte columns in row k 
     return NT == 8 ? 0 : NT == 16 ? (k >> 2) & 1 : NT == 32 ? (k >> 1) & 3 : k & 7;
 }
 
-// X[k0 : k0 + 128, n0 : n0 + NT] into a stage; zeros beyond the matrix.
+// X[k0 : k0 + 128, n0 : n0 + NT] into a stage; zeros beyond the matrix. A thread keeps to one 16-byte column.
 __device__ __forceinline__ void fetch_x(u32 to, const u16* x, int k0, int n0, int K, int N, bool wide, int thread) {
+    constexpr int ROWS = GROUP / COLS, ROUNDS = 128 / ROWS > 0 ? 128 / ROWS : 1;
+    const int c = thread % COLS, n = n0 + c * 8, top = thread / COLS;
+    if (ROWS > 128 && top >= 128) return;
+    const u16* from = x + (i64)(k0 + top) * N + n;
+    const i64 down = (i64)ROWS * N;
+    if (wide) {
+        const int below = n < N ? K - k0 - top : 0;  // rows there are from here on
 #pragma unroll
-    for (int i = 0; i < (128 * COLS + GROUP - 1) / GROUP; i++) {
-        int p = i * GROUP + thread;
-        if ((128 * COLS) % GROUP && p >= 128 * COLS) break;
-        int k = p / COLS, c = p % COLS, n = n0 + c * 8;
-        u32 at = to + k * (NT * 2) + ((c ^ swizzle(k)) << 4);
-        const u16* from = x + (i64)(k0 + k) * N + n;
-        if (wide) {
-            bool there = k0 + k < K && n < N;
-            copy16(at, there ? from : x, there);
-        } else {
+        for (int i = 0; i < ROUNDS; i++, from += down) {
+            const int k = top + i * ROWS;
+            copy16(to + k * (NT * 2) + ((c ^ swizzle(k)) << 4), from, i * ROWS < below);
+        }
+    } else {
+#pragma unroll 1
+        for (int i = 0; i < ROUNDS; i++, from += down) {
+            const int k = top + i * ROWS;
             u32 words[4];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -108,16 +114,18 @@ __device__ __forceinline__ void fetch_x(u32 to, const u16* x, int k0, int n0, in
                 u32 high = k0 + k < K && n + 2 * j + 1 < N ? from[2 * j + 1] : 0;
                 words[j] = low | high << 16;
             }
-            asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]) : "memory");
+            asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+                         ::"r"(to + k * (NT * 2) + ((c ^ swizzle(k)) << 4)), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+                         : "memory");
         }
     }
 }
 
-__device__ __forceinline__ void put(u16* y, i64 row, int n, int M, int N, float a, float b) {
+__device__ __forceinline__ void put(u16* y, i64 row, int n, int M, int N, bool pairs, float a, float b) {
     if (row >= M || n >= N) return;
     u32 v = pair(a, b);
     u16* at = y + row * N + n;
-    if (N % 2 == 0) {
+    if (pairs) {
         *(u32*)at = v;
     } else {
         at[0] = (u16)v;
@@ -125,16 +133,25 @@ __device__ __forceinline__ void put(u16* y, i64 row, int n, int M, int N, float 
     }
 }
 
+__device__ __forceinline__ int start_of(int range, int share, int more) {
+    return range * share + (range < more ? range : more);
+}
+
+__device__ __forceinline__ int range_of(int unit, int share, int more) {
+    const int longer = more * (share + 1);
+    return unit < longer ? unit / (share + 1) : more + (unit - longer) / share;
+}
+
 extern "C" __global__ void __launch_bounds__(WK* GROUP) nm_mma(
     const uint4* __restrict__ w, const u16* __restrict__ x, u16* __restrict__ y, float4* __restrict__ partial,
-    int* __restrict__ arrived, int M, int N, int K, int wide) {
+    int* __restrict__ arrived, int M, int N, int K, int share, int more, int flags) {
     extern __shared__ __align__(128) unsigned char shared[];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int kg = warp / WR, wr = warp % WR, thread = threadIdx.x % GROUP;
     const int chunks = (K + 127) / 128, groups = (M + 31) / 32, block_rows = (groups + WR - 1) / WR;
     const int n0 = blockIdx.y * NT;
-    const i64 units = (i64)block_rows * chunks;
-    const i64 first = units * blockIdx.x / gridDim.x, last = units * (blockIdx.x + 1) / gridDim.x;
+    const bool wide = flags & 1, pairs = flags & 2;  // X in vectors of 16 bytes, Y in pairs of values
+    const int first = start_of(blockIdx.x, share, more), last = start_of(blockIdx.x + 1, share, more);
 
     const u32 ring = shared_address(shared) + kg * STAGES * STAGE;
     const u32 own = wr * UNIT + lane * 16;  // a lane's slots in a stage
@@ -142,8 +159,7 @@ extern "C" __global__ void __launch_bounds__(WK* GROUP) nm_mma(
     __shared__ int before;
 
     // What the group fetches next, and where it goes.
-    i64 ahead = first + kg;
-    int ahead_row = (int)(ahead / chunks), ahead_chunk = (int)(ahead % chunks), ahead_slot = 0;
+    int ahead = first + kg, ahead_row = ahead / chunks, ahead_chunk = ahead % chunks, ahead_slot = 0;
     auto fetch = [&]() {
         if (ahead < last) {
             int group = ahead_row * WR + wr;
@@ -162,11 +178,10 @@ extern "C" __global__ void __launch_bounds__(WK* GROUP) nm_mma(
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) fetch();
 
-    i64 unit = first + kg;
-    int slot = 0;
-    for (i64 start = first; start < last;) {
-        const int row = (int)(start / chunks);
-        const i64 row_end = (i64)(row + 1) * chunks, end = row_end < last ? row_end : last;
+    int unit = first + kg, slot = 0;
+    for (int start = first; start < last;) {
+        const int row = start / chunks, row_start = row * chunks, row_end = row_start + chunks;
+        const int end = row_end < last ? row_end : last;
         float4 acc[2][COLS];
 #pragma unroll
         for (int i = 0; i < 2 * COLS; i++) acc[i / COLS][i % COLS] = make_float4(0, 0, 0, 0);
@@ -211,9 +226,7 @@ extern "C" __global__ void __launch_bounds__(WK* GROUP) nm_mma(
             bool whole = end - start == chunks;
             if (!whole) {
                 // The blocks that share this block row leave their sums in the workspace; the last to come adds them.
-                const i64 row_start = (i64)row * chunks;
-                const int lowest = (int)(((row_start + 1) * gridDim.x - 1) / units);
-                const int highest = (int)((row_end * gridDim.x - 1) / units);
+                const int lowest = range_of(row_start, share, more), highest = range_of(row_end - 1, share, more);
                 const int tile = blockIdx.y * gridDim.x * 2;
                 float4* mine = partial + ((i64)(tile + 2 * blockIdx.x + (start != first)) * ACC) * GROUP + thread;
 #pragma unroll
@@ -231,7 +244,7 @@ extern "C" __global__ void __launch_bounds__(WK* GROUP) nm_mma(
 #pragma unroll
                     for (int i = 0; i < ACC; i++) acc[i / COLS][i % COLS] = make_float4(0, 0, 0, 0);
                     for (int b = lowest; b <= highest; b++) {
-                        const int second = units * b / gridDim.x < row_start;
+                        const int second = start_of(b, share, more) < row_start;
                         const float4* theirs = partial + ((i64)(tile + 2 * b + second) * ACC) * GROUP + thread;
 #pragma unroll
                         for (int i = 0; i < ACC; i++) {
@@ -250,8 +263,8 @@ extern "C" __global__ void __launch_bounds__(WK* GROUP) nm_mma(
                 for (int i = 0; i < ACC; i++) {
                     const float4 c = acc[i / COLS][i % COLS];
                     const int n = n0 + i % COLS * 8 + lane % 4 * 2;
-                    put(y, top + i / COLS * 16, n, M, N, c.x, c.y);
-                    put(y, top + i / COLS * 16 + 8, n, M, N, c.z, c.w);
+                    put(y, top + i / COLS * 16, n, M, N, pairs, c.x, c.y);
+                    put(y, top + i / COLS * 16 + 8, n, M, N, pairs, c.z, c.w);
                 }
             }
         }

@@ -22,9 +22,9 @@ MMA_ROWS, MMA_COLUMNS = 32, 128
 """Rows and columns of one unit of ``mma_units``."""
 MMA_BYTES = 4608
 
-WGMMA_ROWS, WGMMA_COLUMNS = 128, 64
+WGMMA_ROWS, WGMMA_COLUMNS = 64, 64
 """Rows and columns of one unit of ``wgmma_units``."""
-WGMMA_BYTES = 9216
+WGMMA_BYTES = 4608
 
 
 def compressed(operand: NmOperand, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,18 +76,18 @@ def mma_units(operand: NmOperand) -> torch.Tensor:
 
 
 def wgmma_units(operand: NmOperand) -> torch.Tensor:
-    """Units of 128 rows x 64 columns for ``_wgmma.cu``: int16 (row tiles, steps along K, 4608).
+    """Units of 64 rows x 64 columns for ``_wgmma.cu``: int16 (row groups, steps along K, 2304).
 
-    First the kept values as core matrices of 8 rows x 16 bytes: (warpgroup, k32 step, 8-row group, half, row, value);
-    then a metadata word a thread: step 0 by lanes 0 and 1 of a quad, step 1 by lanes 2 and 3.
+    First the kept values as core matrices of 8 rows x 16 bytes: (k32 step, 8-row group, half, row, value); then a
+    metadata word a thread: step 0 by lanes 0 and 1 of a quad, step 1 by lanes 2 and 3.
     """
     import torch
 
     values, words = compressed(operand, WGMMA_ROWS, WGMMA_COLUMNS)
-    tiles, steps = values.shape[0] // WGMMA_ROWS, values.shape[1] * 2 // WGMMA_COLUMNS
-    # row = 128 tile + 64 warpgroup + 8 group + r; kept column = 32 step + 16 k32 + 8 half + i
-    a = values.view(torch.int16).view(tiles, 2, 8, 8, steps, 2, 2, 8)
-    a = a.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(tiles, steps, 4096)
-    # row = 128 tile + 16 warp + 8 lower + g; word column = 4 step + 2 k32 + half
-    e = words.view(tiles, 8, 2, 8, steps, 2, 2).permute(0, 4, 1, 3, 5, 6, 2).reshape(tiles, steps, 512)
+    groups, steps = values.shape[0] // WGMMA_ROWS, values.shape[1] * 2 // WGMMA_COLUMNS
+    # row = 64 group + 8 eight + r; kept column = 32 step + 16 k32 + 8 half + i
+    a = values.view(torch.int16).view(groups, 8, 8, steps, 2, 2, 8)
+    a = a.permute(0, 3, 4, 1, 5, 2, 6).reshape(groups, steps, 2048)
+    # row = 64 group + 16 warp + 8 lower + g; word column = 4 step + 2 k32 + half
+    e = words.view(groups, 4, 2, 8, steps, 2, 2).permute(0, 4, 1, 3, 5, 6, 2).reshape(groups, steps, 256)
     return torch.cat((a, e), 2)

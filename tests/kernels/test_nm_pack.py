@@ -71,23 +71,22 @@ def from_mma(units: np.ndarray) -> np.ndarray:
 
 
 def from_wgmma(units: np.ndarray) -> np.ndarray:
-    tiles, steps, _ = units.shape
-    out = np.zeros((tiles * 128, steps * 64))
-    for tile in range(tiles):
+    groups, steps, _ = units.shape
+    out = np.zeros((groups * 64, steps * 64))
+    for group in range(groups):
         for step in range(steps):
-            unit = np.ascontiguousarray(units[tile, step])
-            lanes = words(unit[4096:]).reshape(2, 4, 32)
-            for wg in range(2):
-                for k32 in range(2):
-                    core = unit[(wg * 2 + k32) * 1024 :][:1024].view(np.float16)
-                    for row in range(64):
-                        for quarter in range(8):
-                            # leading offset 128 bytes between halves, stride offset 256 bytes between 8-row groups
-                            at = row // 8 * 128 + quarter // 4 * 64 + row % 8 * 8 + quarter % 4 * 2
-                            meta = metadata_word(lanes[wg, row // 16], k32, row % 16, quarter // 4)
-                            nibble = meta >> 4 * (quarter % 4) & 15
-                            group = step * 16 + k32 * 8 + quarter
-                            scatter(out, tile * 128 + wg * 64 + row, group, list(core[at : at + 2]), nibble)
+            unit = np.ascontiguousarray(units[group, step])
+            lanes = words(unit[2048:]).reshape(4, 32)
+            for k32 in range(2):
+                core = unit[k32 * 1024 :][:1024].view(np.float16)
+                for row in range(64):
+                    for quarter in range(8):
+                        # leading offset 128 bytes between halves, stride offset 256 bytes between 8-row groups
+                        at = row // 8 * 128 + quarter // 4 * 64 + row % 8 * 8 + quarter % 4 * 2
+                        meta = metadata_word(lanes[row // 16], k32, row % 16, quarter // 4)
+                        nibble = meta >> 4 * (quarter % 4) & 15
+                        column = step * 16 + k32 * 8 + quarter
+                        scatter(out, group * 64 + row, column, list(core[at : at + 2]), nibble)
     return out
 
 
