@@ -92,6 +92,40 @@ def _print_ceilings(ceilings: Ceilings, as_json: bool) -> None:
     print_table(f"{ceilings.device} ({ceilings.kind}, {ceilings.identity})", ("ceiling", "value"), rows, (1,))
 
 
+@command.command("blocks")
+@click.argument("gpus", nargs=-1)
+@click.option("--dtype", default="fp16", show_default=True, help="An arithmetic type of tensor cores.")
+@click.option("--columns", type=click.IntRange(1), default=256, show_default=True, help="Columns of Y in a tile.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def blocks(gpus: tuple[str, ...], dtype: str, columns: int, as_json: bool) -> None:
+    """From which block size and density on L2 can feed the matrix units, so that a pattern can keep its promise.
+
+    \b
+    Examples:
+      sparsity-roofline hardware blocks
+      sparsity-roofline hardware blocks h100 b200 --dtype bf16
+    """
+    from sparsity_roofline.model import hardware, promise
+
+    every = [hardware.datasheet(name) for name in gpus or hardware.names()]
+    chosen: list[Ceilings] = [c for c in every if gpus or c.peak_or_none(dtype, c.own_unit(dtype)) is not None]
+    found = [promise.promise(c, rows, columns=columns, dtype=dtype) for c in chosen for rows in (16, 32, 64, 128)]
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    print_table(
+        f"What L2 feeds of the achievable {dtype} peak, block rows x {columns} columns a tile",
+        ("gpu", "block rows", "neighbours apart", "neighbours together", "fed from density", "L2 rates"),
+        (
+            (one.device, one.rows, round(one.unshared, 2), round(one.shared, 2),
+             "none" if one.density != one.density else "any" if one.density == 0 else f"{one.density:.2f}",
+             "measured" if one.measured else "from clock and SMs")
+            for one in found
+        ),
+        (1, 2, 3, 4),
+    )  # fmt: skip
+
+
 @command.command("calibrate")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def calibrate_(as_json: bool) -> None:
