@@ -12,6 +12,7 @@ import pytest
 
 from sparsity_roofline.bench import doctor, environment
 from sparsity_roofline.bench.doctor import Finding, counters_allowed, diagnose
+from sparsity_roofline.bench.meaning import meaning
 from sparsity_roofline.kernels.protocol import Support
 
 GPU = {
@@ -209,3 +210,17 @@ def test_ceilings() -> None:
 def test_governor(found: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "host", lambda: {"governor": found})
     assert doctor.governor().status == status
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_meaning_of_numbers_names_what_to_doubt_here(device: Any) -> None:
+    findings = [
+        doctor.Finding("measured ceilings", "warn", "may be too low"),
+        doctor.Finding("disk", "warn", "full"),
+        doctor.Finding("MIG", "ok", "off"),
+    ]
+    (_, what), (heading, doubts) = meaning(device, findings)
+    assert heading == "When not to trust them"
+    assert doubts[-1] == "here: see measured ceilings above"
+    assert not any(line.startswith("here") for _, lines in meaning(device) for line in lines)
+    assert ("CUPTI" in what[0]) == (device == "cuda")

@@ -21,7 +21,7 @@ _MARK = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "missing": "[red]missi
 @click.option("--benchmark", is_flag=True, help="Run the program's own speed benchmarks and print their figures.")
 @click.option("--collection", metavar="PATH", help="With --benchmark: a matrix archive or directory to read.")
 def command(as_json: bool, selftest: bool, device: str | None, benchmark: bool, collection: str | None) -> int:
-    """Say what this machine can and cannot do: one line each, with the remedy.
+    """Say what this machine can and cannot do, one line each with the remedy, and what its numbers mean.
 
     \b
     Examples:
@@ -43,6 +43,8 @@ def command(as_json: bool, selftest: bool, device: str | None, benchmark: bool, 
                 click.echo(f"{figure.name}: {figure.value:.4g} {figure.unit}  ({figure.note})")
         return 0
     from sparsity_roofline.bench.doctor import diagnose
+    from sparsity_roofline.bench.environment import pick_device
+    from sparsity_roofline.bench.meaning import meaning
 
     findings = diagnose()
     if as_json:
@@ -52,6 +54,10 @@ def command(as_json: bool, selftest: bool, device: str | None, benchmark: bool, 
     for finding in findings:
         line = f"{_MARK[finding.status]} [bold]{finding.name}[/]: {escape(finding.detail)}"
         out.print(line + (f" -> {escape(finding.remedy)}" if finding.remedy else ""), soft_wrap=True)
+    for heading, lines in meaning(pick_device(), findings):
+        out.print(f"\n[bold]{heading}[/]")
+        for line in lines:
+            out.print(f"- {escape(line)}", soft_wrap=True)
     return 0
 
 
