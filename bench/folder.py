@@ -21,7 +21,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from sparsity_roofline.bench.frames import RAW, read_parquet_records, records_frame, records_table, samples_table
+from sparsity_roofline.bench.frames import (
+    RAW,
+    misfit,
+    read_parquet_records,
+    read_sample_rows,
+    records_frame,
+    records_table,
+    samples_table,
+)
 from sparsity_roofline.bench.frames import write_parquet as _write_parquet
 from sparsity_roofline.model.ceilings import Ceilings
 from sparsity_roofline.model.errors import UserError
@@ -75,9 +83,9 @@ def parse_lines(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and {"status", "case", "kernel"} <= value.keys() else None
+    return value if isinstance(value, dict) and not misfit(value) else None
 
 
 class RunFolder:
@@ -307,12 +315,10 @@ def _same(path: Path, known: dict[str, Any], asked: dict[str, Any]) -> None:
 
 def _restore_log(path: Path) -> None:
     """A published run keeps Parquet only: rebuild records.jsonl from it so that the run can go on."""
-    import pyarrow.parquet as pq
-
     frame = read_parquet_records(path / PARQUET)
     raw: dict[tuple[str, str], list[float]] = {}
     if (path / SAMPLES).exists():
-        for row in pq.ParquetFile(path / SAMPLES).read().to_pylist():
+        for row in read_sample_rows(path / SAMPLES):
             raw[row["case"], row["kernel"]] = row["time_ns"]
     temporary = path / f".{RECORDS}.tmp"
     with disk_errors(path / RECORDS), temporary.open("w", encoding="utf-8") as out:
@@ -330,7 +336,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; choose another folder") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object: choose another folder")

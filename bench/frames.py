@@ -44,6 +44,32 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 
+_INT64 = 2**63
+
+
+def misfit(record: dict[str, Any]) -> str:
+    """Why a dictionary is no record, '' if it is one: every known field holds what ``Record`` says it holds."""
+    if absent := [name for name in REQUIRED if name not in record]:
+        return f"{absent[0]} is missing"
+    for name, value in record.items():
+        if name == RAW:
+            if not isinstance(value, list) or not all(_is(v, "float") for v in value):
+                return f"{RAW} is not a list of numbers"
+        elif name in _ANNOTATION and not (value is None and _optional(name)) and not _is(value, _base(name)):
+            return f"{name} is {str(value)[:40]!r}"
+    return ""
+
+
+def _is(value: Any, base: str) -> bool:
+    if isinstance(value, bool) or base == "bool":
+        return isinstance(value, bool) and base == "bool"
+    if base == "int":
+        return isinstance(value, int) and -_INT64 <= value < _INT64
+    if base == "float":
+        return isinstance(value, float) or (isinstance(value, int) and abs(value) < _INT64)
+    return isinstance(value, str)
+
+
 def typed_frame(columns: dict[str, list[Any]], rows: int) -> pd.DataFrame:
     """A DataFrame in schema order: text as object (None where missing), whole numbers int64 (Int64 where they may be
     missing), figures float64 (NaN where missing), flags bool. Absent columns get the field's default."""
@@ -76,14 +102,71 @@ def read_parquet_records(path: Path) -> pd.DataFrame:
     Raises:
         UserError: not Parquet, or a table that holds no records.
     """
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"cannot read {path} as Parquet: {str(error).splitlines()[0]}") from None
+    table = read_table(path)
     absent = [c for c in REQUIRED if c not in table.column_names]
     if absent:
         raise UserError(f"{path} holds no records: column {', '.join(absent)} is missing; give a run's records.parquet")
-    return typed_frame({c: table[c].to_pylist() for c in COLUMNS if c in table.column_names}, table.num_rows)
+    columns = {f.name: _column(table, f, path) for f in RECORD_SCHEMA if f.name in table.column_names}
+    return typed_frame(columns, table.num_rows)
+
+
+def read_table(path: Path) -> pa.Table:
+    """A Parquet file as it is.
+
+    Raises:
+        UserError: not Parquet, or a damaged one.
+    """
+    try:
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise UserError(f"cannot read {path} as Parquet: {lines[0]}") from None
+    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if twice:
+        raise UserError(f"cannot read {path}: two columns are called {min(twice)}")
+    return table
+
+
+def read_sample_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a Parquet file of raw samples.
+
+    Raises:
+        UserError: not Parquet, or a table of something else.
+    """
+    table = read_table(path)
+    if not set(SAMPLE_SCHEMA.names) <= set(table.column_names):
+        raise UserError(f"{path} holds no samples: give a run folder or its samples.parquet")
+    try:
+        rows: list[dict[str, Any]] = table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA).to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):
+        raise UserError(f"{path} holds no samples: its columns have other types") from None
+    if any(None in row["time_ns"] for row in rows):
+        raise UserError(f"{path}: a sample is empty")
+    return rows
+
+
+def _column(table: pa.Table, field: pa.Field, path: Path) -> list[Any]:
+    """One column as plain values, held against the schema: another writer's types are taken where they fit."""
+    column = table[field.name]
+    try:
+        if pa.types.is_string(field.type) and not _textual(column.type):
+            raise ValueError
+        values: list[Any] = column.cast(field.type).to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):
+        raise UserError(f"{path}: column {field.name} holds {column.type}, not {field.type}") from None
+    if field.nullable or None not in values:
+        return values
+    if _DEFAULT[field.name] is None or field.name in REQUIRED:
+        raise UserError(f"{path}: column {field.name} is empty in row {values.index(None) + 1}")
+    return [_DEFAULT[field.name] if v is None else v for v in values]
+
+
+def _textual(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def records_table(frame: pd.DataFrame) -> pa.Table:

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sparsity_roofline.bench import folder as _folder
 from sparsity_roofline.bench.folder import RunFolder
@@ -15,6 +13,7 @@ from sparsity_roofline.bench.frames import (
     COLUMNS,
     RAW,
     read_parquet_records,
+    read_sample_rows,
     records_frame,
     records_table,
     samples_table,
@@ -28,8 +27,8 @@ __all__ = ["COLUMNS", "RunFolder", "read_records", "read_samples", "write_record
 def read_records(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Records of a run folder, a ``.parquet`` or a ``.jsonl`` as a typed DataFrame in schema order.
 
-    A torn last line (a run that was killed) is left out, and ``frame.attrs["torn"]`` is then True. Text columns are object (None where missing), whole numbers
-    int64 or Int64, figures float64, flags bool.
+    A torn last line (a run that was killed) is left out, and ``frame.attrs["torn"]`` is then True. Text columns are
+    object (None where missing), whole numbers int64 or Int64, figures float64, flags bool.
 
     Raises:
         UserError: nothing there, or not records.
@@ -52,19 +51,10 @@ def read_samples(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     source = _find(Path(path), _folder.RECORDS, _folder.SAMPLES)
     if source.suffix == ".parquet":
-        try:
-            table = pq.ParquetFile(source).read(columns=["case", "kernel", "time_ns"])
-        except (pa.ArrowInvalid, KeyError, OSError) as error:
-            raise UserError(f"cannot read {source} as samples: {str(error).splitlines()[0]}") from None
-        if table.column_names != ["case", "kernel", "time_ns"]:
-            raise UserError(f"{source} holds no samples: give a run folder or its {_folder.SAMPLES}")
+        found = read_sample_rows(source)
     else:
-        table = samples_table(_folder.parse_lines(source.read_bytes(), source)[0])
-    rows = [
-        (row["case"], row["kernel"], index, value)
-        for row in table.to_pylist()
-        for index, value in enumerate(row["time_ns"])
-    ]
+        found = samples_table(_folder.parse_lines(source.read_bytes(), source)[0]).to_pylist()
+    rows = [(row["case"], row["kernel"], i, value) for row in found for i, value in enumerate(row["time_ns"])]
     frame = pd.DataFrame(rows, columns=["case", "kernel", "index", "time_ns"])
     return frame.astype({"case": object, "kernel": object, "index": "int64", "time_ns": "float64"})
 

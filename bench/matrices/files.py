@@ -20,7 +20,7 @@ from sparsity_roofline.model.pattern import Pattern
 
 Kind = Literal["smtx", "mtx", "npz", "npy", "tensors"]
 
-SUFFIXES = (".smtx", ".mtx", ".npz", ".npy", *SAFETENSORS, *TORCH)
+SUFFIXES = (".smtx", ".mtx", ".mtx.gz", ".npz", ".npy", *SAFETENSORS, *TORCH)
 WRITABLE = (".smtx", ".mtx", ".npz", ".safetensors")
 
 
@@ -39,6 +39,17 @@ class Peek:
     has_values: bool
 
 
+def suffix_of(path: Path) -> str:
+    """What says the format: the last suffix, and of a packed file the one before it too."""
+    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+
+
+def without_suffix(path: Path) -> Path:
+    """The path without ``suffix_of``."""
+    suffix = suffix_of(path)
+    return path.with_name(path.name.removesuffix(suffix)) if suffix and path.name != suffix else path
+
+
 def kind_of(path: Path) -> Kind:
     """The file's format, from its first bytes.
 
@@ -50,7 +61,7 @@ def kind_of(path: Path) -> Kind:
             head = file.read(512)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    if head.lower().startswith(b"%%matrixmarket") or path.suffix == ".mtx":
+    if head.lower().startswith(b"%%matrixmarket") or suffix_of(path) in (".mtx", ".mtx.gz"):
         return "mtx"
     if head.startswith(b"\x93NUMPY") or path.suffix == ".npy":
         return "npy"
@@ -90,7 +101,7 @@ def read_matrix(
     """
     path = Path(path)
     csr = _read(path, tensor)
-    matrix = (_transposed(csr) if transpose else csr).matrix(name or path.stem, seed, **info)
+    matrix = (_transposed(csr) if transpose else csr).matrix(name or without_suffix(path).name, seed, **info)
     if pattern is not None and (why := violation(matrix, pattern)):
         raise Malformed(path, f"not {pattern}: {why}")
     matrix.pattern = pattern or find_pattern(matrix)

@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from sparsity_roofline.bench.matrices.collection import MatrixInfo
-from sparsity_roofline.bench.matrices.files import kind_of, peek, read_matrix, sha256_of
+from sparsity_roofline.bench.matrices.files import kind_of, peek, read_matrix, sha256_of, suffix_of, without_suffix
 from sparsity_roofline.bench.matrices.prune import implied_nnz
 from sparsity_roofline.bench.matrices.structure import Malformed
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.matrix import Matrix
 from sparsity_roofline.model.pattern import UNSTRUCTURED, Pattern
 
-FOLDER_SUFFIXES = (".smtx", ".mtx", ".npz", ".npy")
+FOLDER_SUFFIXES = (".smtx", ".mtx", ".mtx.gz", ".npz", ".npy")
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ def folder(path: Path, seed: int = 0) -> Listed:
     Raises:
         UserError: there is none.
     """
-    files = sorted(file for file in path.rglob("*") if file.suffix in FOLDER_SUFFIXES and file.is_file())
+    files = sorted(file for file in path.rglob("*") if suffix_of(file) in FOLDER_SUFFIXES and file.is_file())
     if not files:
         raise UserError(f"{path}: no matrices below it ({', '.join(FOLDER_SUFFIXES)})")
-    short = Counter(file.relative_to(path).with_suffix("").as_posix() for file in files)
+    short = Counter(without_suffix(file.relative_to(path)).as_posix() for file in files)
     entries = []
     for file in files:
-        name = file.relative_to(path).with_suffix("").as_posix()
+        name = without_suffix(file.relative_to(path)).as_posix()
         entries.append(Entry(name if short[name] == 1 else file.relative_to(path).as_posix(), file))
     return Listed(path.resolve().name, str(path.resolve()), entries, seed)
 
@@ -142,12 +142,13 @@ def single(path: Path, seed: int = 0) -> Listed:
         UserError: not a matrix file.
     """
     kind_of(path)
-    return Listed(path.stem, str(path.resolve()), [Entry(path.stem, path)], seed, recognise=True)
+    name = without_suffix(path).name
+    return Listed(name, str(path.resolve()), [Entry(name, path)], seed, recognise=True)
 
 
 def _holds_dense(entry: Entry) -> bool:
     """Files whose mask shows only when they are read: the zeros of a dense array."""
-    return entry.path.suffix not in (".smtx", ".mtx", ".npz")
+    return suffix_of(entry.path) not in (".smtx", ".mtx", ".mtx.gz", ".npz")
 
 
 def _shape(entry: Entry, recognise: bool) -> tuple[int, int, int, Pattern]:

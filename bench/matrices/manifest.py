@@ -54,6 +54,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sparsity_roofline.bench.matrices.files import without_suffix
 from sparsity_roofline.bench.matrices.listed import Entry, Listed
 from sparsity_roofline.bench.matrices.source import is_tar, unpacked
 from sparsity_roofline.model.errors import UserError
@@ -145,7 +146,7 @@ def _entry(path: Path, place: str, row: dict[str, Any], root: Path, columns: Map
     if str(synthetic).lower() not in ("true", "false"):
         raise bad("synthetic", "expected true or false")
     return Entry(
-        name=str(row.get("name") or Path(row["path"]).with_suffix("").as_posix()),
+        name=str(row.get("name") or without_suffix(Path(row["path"])).as_posix()),
         path=root / row["path"],
         tensor=row.get("tensor"),
         transpose=row.get("layout") == "KxM",

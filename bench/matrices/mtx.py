@@ -1,4 +1,5 @@
-"""Matrix Market files: banner, size line and the shape of every line are checked, then pandas reads the numbers.
+"""Matrix Market files, plain or gzipped (.mtx.gz): banner, size line and the shape of every line are checked, then
+pandas reads the numbers. A gzipped file is read as a stream, in pieces, and never held whole.
 
 SciPy's own reader (1.17) is not used: on a word with something behind its number ("1.5x", a NUL byte) it reads on
 without complaint, and dies with a segmentation fault where that is the end of the file.
@@ -7,12 +8,15 @@ without complaint, and dies with a segmentation fault where that is the end of t
 from __future__ import annotations
 
 import csv
+import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +32,10 @@ from sparsity_roofline.model.matrix import Matrix
 
 _LONGEST_LINE = 1 << 16
 _CHUNK = 1 << 20
+_WIDEST = 1 << 10
+"""Bytes of an entry's line in a gzipped file, on average; a little gzip data can unfold to terabytes of blanks."""
+_DEFLATE_RATIO = 1032
+GZIP = b"\x1f\x8b"
 _ODD = np.ones(256, dtype=np.bool_)
 _ODD[32:127] = _ODD[[9, 10, 13]] = False
 _FIELDS = ("real", "double", "integer", "unsigned-integer", "pattern")
@@ -42,6 +50,7 @@ class MtxHeader:
         layout: ``coordinate`` or ``array``; field, symmetry: as the banner spells them, in lower case.
         stored: entries in the file.
         line, offset: number of the size line, and of the first byte after it.
+        packed: by gzip.
     """
 
     layout: str
@@ -52,6 +61,7 @@ class MtxHeader:
     stored: int
     line: int
     offset: int
+    packed: bool = False
 
     @property
     def nnz(self) -> int:
@@ -67,8 +77,9 @@ def mtx_header(path: Path) -> MtxHeader:
     Raises:
         Malformed: no Matrix Market file, a kind that cannot be a real weight, or numbers the size contradicts.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    packed = _packed(path)
+    size = path.stat().st_size * (_DEFLATE_RATIO if packed else 1)
+    with _text(path, packed) as file:
         banner = file.readline(_LONGEST_LINE).decode("latin-1").split()
         if len(banner) != 5 or [word.lower() for word in banner[:2]] != ["%%matrixmarket", "matrix"]:
             raise Malformed(path, "the first line is not '%%MatrixMarket matrix <format> <field> <symmetry>'", 1)
@@ -103,7 +114,30 @@ def mtx_header(path: Path) -> MtxHeader:
     check_header(path, rows, cols, stored, size, number)
     if stored * shortest - 1 > rest:
         raise Malformed(path, f"truncated: {stored} entries cannot fit into the {rest} bytes that follow", number)
-    return MtxHeader(layout, field, symmetry, rows, cols, stored, number, offset)
+    return MtxHeader(layout, field, symmetry, rows, cols, stored, number, offset, packed)
+
+
+def _packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == GZIP
+
+
+@contextmanager
+def _text(path: Path, packed: bool) -> Iterator[IO[bytes]]:
+    """The file's text.
+
+    Raises:
+        Malformed: damaged gzip data, when they are read.
+    """
+    if not packed:
+        with path.open("rb") as file:
+            yield file
+        return
+    try:
+        with gzip.open(path, "rb") as unpacked:
+            yield unpacked
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Malformed(path, f"broken or truncated gzip data: {error}") from None
 
 
 def read_mtx(path: Path) -> Csr:
@@ -141,7 +175,7 @@ def _columns(path: Path, header: MtxHeader, kinds: dict[int, type]) -> list[npt.
 
     if not header.stored:
         return [np.zeros(0, dtype=kind) for kind in kinds.values()]
-    with path.open("rb") as file:
+    with _text(path, header.packed) as file:
         file.seek(header.offset)
         try:
             frame = pd.read_csv(
@@ -182,7 +216,7 @@ def _line_of(path: Path, header: MtxHeader, entry: int) -> int:
 
 def _entries(path: Path, header: MtxHeader) -> Iterator[tuple[int, list[bytes]]]:
     """Line number and words of every entry; slow, for messages only."""
-    with path.open("rb") as file:
+    with _text(path, header.packed) as file:
         file.seek(header.offset)
         for number, line in enumerate(file, header.line + 1):
             if words := line.split():
@@ -208,10 +242,13 @@ def _check_lines(path: Path, header: MtxHeader) -> None:
         Malformed: with the line.
     """
     wanted = 1 if header.layout == "array" else 2 if header.field == "pattern" else 3
-    line, entries = header.line + 1, 0
-    with path.open("rb") as file:
+    line, entries, seen = header.line + 1, 0, 0
+    with _text(path, header.packed) as file:
         file.seek(header.offset)
         while data := file.read(_CHUNK):
+            seen += len(data)
+            if header.packed and seen > _CHUNK + _WIDEST * header.stored:
+                raise Malformed(path, f"more text than {header.stored} entries can be: {seen} bytes and no end", line)
             data += file.readline(_LONGEST_LINE)
             text = np.frombuffer(data if data.endswith(b"\n") else data + b"\n", dtype=np.uint8)
             ends = np.flatnonzero(text == 10)
@@ -229,6 +266,8 @@ def _check_lines(path: Path, header: MtxHeader) -> None:
                 raise Malformed(path, f"{int(counts[at])} words, where an entry has {wanted}", line + at)
             entries += int(np.count_nonzero(counts))
             line += len(ends)
+            if header.packed and entries > header.stored:
+                break
     if entries != header.stored:
         raise Malformed(path, f"{entries} entries, but the size line says {header.stored}", header.line)
 

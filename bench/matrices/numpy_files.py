@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import math
 import struct
@@ -34,6 +35,7 @@ _PARTS = {
     "coo": ("row", "col", "data"),
     "dia": ("offsets", "data"),
 }
+_LONGEST_HEADER = 1 << 16
 _DEFLATE_RATIO = 1100
 """Deflate cannot shrink below 1 : 1032; a member that claims more lies."""
 
@@ -238,6 +240,8 @@ def _array(file: IO[bytes]) -> npt.NDArray[Any]:
 def _header(file: IO[bytes], where: str | Path, size: int) -> Header:
     """Shape and type of .npy content of ``size`` bytes."""
     try:
+        # From a copy: a header that claims to be long would have its buffer before the file shows to be short.
+        file = io.BytesIO(file.read(_LONGEST_HEADER))
         version = np.lib.format.read_magic(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python 2 spellings, which are read all the same

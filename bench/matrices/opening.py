@@ -10,7 +10,7 @@ from sparsity_roofline.bench.matrices.checkpoint import Checkpoint
 from sparsity_roofline.bench.matrices.collection import Collection
 from sparsity_roofline.bench.matrices.derived import Base, Pruned
 from sparsity_roofline.bench.matrices.dlmc import Dlmc, is_dlmc
-from sparsity_roofline.bench.matrices.files import kind_of
+from sparsity_roofline.bench.matrices.files import kind_of, suffix_of
 from sparsity_roofline.bench.matrices.listed import FOLDER_SUFFIXES, folder, single
 from sparsity_roofline.bench.matrices.manifest import open_manifest
 from sparsity_roofline.bench.matrices.shapes import Shapes
@@ -76,13 +76,13 @@ def _recognised(path: Path, seed: int) -> Base:
             return open_manifest(path / "manifest.toml", seed)
         if is_dlmc(DirectorySource(path).names()):
             return Dlmc(path, seed)
-        suffixes = {file.suffix for file in path.iterdir()}
+        suffixes = {suffix_of(file) for file in path.iterdir()}
         if suffixes & set(SAFETENSORS + TORCH) and not suffixes & set(FOLDER_SUFFIXES):
             return Checkpoint(path, seed)
         return folder(path, seed)
     if path.suffix == ".toml":
         return open_manifest(path, seed)
-    if is_tar(path):
+    if suffix_of(path) != ".mtx.gz" and is_tar(path):
         return Dlmc(path, seed)
     if kind_of(path) == "tensors":
         return Checkpoint(path, seed)

@@ -26,6 +26,9 @@ from sparsity_roofline.model.home import cache_home
 
 log = logging.getLogger(__name__)
 
+MOST_MEMBERS = 1 << 20
+"""Names are held in memory, and in a compressed archive a member may take half a byte."""
+
 
 class Source(Protocol):
     """Where files come from. ``where(name)`` is how messages call a file."""
@@ -70,7 +73,7 @@ class TarSource:
         self.archive = archive
         self._places: dict[str, tuple[int, int]] = {}
         with _reading(archive), tarfile.open(archive, "r:") as tar:
-            for member in tar:
+            for member in _members(tar):
                 if member.isreg():
                     self._places[member.name.removeprefix("./")] = (member.offset_data, member.size)
 
@@ -112,7 +115,7 @@ def is_tar(path: Path) -> bool:
     """Is it a tar archive, compressed or not?"""
     try:
         return path.is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError):
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):
         return False
 
 
@@ -141,7 +144,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
         with _reading(archive), tarfile.open(archive, "r:*") as tar:
-            for member in tar:
+            for member in _members(tar):
                 if not member.isreg():
                     continue
                 if member.size > shutil.disk_usage(partial).free:
@@ -152,6 +155,20 @@ def _unpack(archive: Path, folder: Path) -> None:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Members in turn.
+
+    Raises:
+        tarfile.ReadError: one with holes, whose few bytes may claim any size, or more members than any collection has.
+    """
+    for number, member in enumerate(tar):
+        if number >= MOST_MEMBERS:
+            raise tarfile.ReadError(f"more than {MOST_MEMBERS} members")
+        if member.issparse():
+            raise tarfile.ReadError(f"{member.name} is stored with holes: pack it anew without them")
+        yield member
 
 
 @contextmanager

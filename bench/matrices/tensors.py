@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,19 +83,37 @@ class _Torch:
         return _to_numpy(self._tensors[name])
 
 
+class _Within:
+    """A file whose reads never ask for more than it holds: a pickle that claims gigabytes would get their buffer."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._size = file, size
+        self.seek, self.tell, self.readline = file.seek, file.tell, file.readline
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
+        return self._file.read(left if count is None or count < 0 else min(count, left))
+
+
 def _load_weights_only(path: Path) -> Any:
+    import zipfile
+
     import torch
 
-    def load(mmap: bool) -> Any:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-
-    import zipfile
+    def load(source: Any, mmap: bool) -> Any:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Only the zip format, torch's own since 1.6, can be mapped.
-            return load(mmap=zipfile.is_zipfile(path))
+            if zipfile.is_zipfile(path):
+                _stored_whole(path)
+                return load(path, mmap=True)
+            with path.open("rb") as file:
+                return load(_Within(file, path.stat().st_size), mmap=False)
+    except Malformed:
+        raise
     except Exception as error:
         # The unpickler raises whatever the file makes it raise; all of it means that this file is not read.
         text = str(error)
@@ -105,8 +123,19 @@ def _load_weights_only(path: Path) -> Any:
                 "save its state_dict alone, or as safetensors"
             ) from None
         # torch's own text goes on to advise loading with code execution allowed; only what it found is passed on.
-        reason = text.rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
-        raise Malformed(path, f"not loadable as weights only: {reason.splitlines()[0][:200]}") from None
+        lines = text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
+        reason = lines[0][:200] if lines else type(error).__name__
+        raise Malformed(path, f"not loadable as weights only: {reason}") from None
+
+
+def _stored_whole(path: Path) -> None:
+    """torch stores its members as they are; packed ones could grow a thousandfold when they are read."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size > info.compress_size:
+                raise Malformed(path, f"{info.filename}: a packed member, which torch does not write")
 
 
 def _flatten(found: Any) -> dict[str, Any]:
