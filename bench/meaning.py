@@ -18,11 +18,11 @@ _TIME = {
     ),
 }
 _REST = (
-    "A fraction of SoL is the least time that peaks and bandwidth allow over that time; parity, the sparse fraction over "
-    "the dense one, is the whole error of the predicted speedup.",
+    "A fraction of SoL is the least time that peaks and bandwidth allow over that time; parity, the sparse fraction "
+    "over the dense one, is the whole error of the predicted speedup.",
     "The 95 % interval beside a time is of one process: it does not hold what differs from process to process.",
-    "A row that could not be vouched for (lost records, another process on the GPU, a wrong result) has a status and no "
-    "time.",
+    "A row that could not be vouched for (lost records, another process on the GPU, a wrong result) has a status and "
+    "no time.",
 )
 _DOUBT = {
     "cuda": (

@@ -253,12 +253,12 @@ def judge(rows: pd.DataFrame) -> list[Seen]:
         rows.pivot_table(index=keys, columns=["percent", "process"], values=c) for c in ("low_ns", "high_ns")
     )
     work = rows.groupby([*keys, "percent"])["work_ratio"].first().unstack("percent")
-    base = medians[0]
+    base = pd.DataFrame(medians[0])
     long = (base.median(axis=1) >= LONG_NS).to_numpy()
     out = []
     for name, mask in (("20 us and more", long), ("below 20 us", ~long)):
         for percent in sorted(rows["percent"].unique()) if mask.any() else ():
-            now = medians[percent]
+            now = pd.DataFrame(medians[percent])
             pairs = [(b, s) for b in base.columns for s in now.columns if b != s]
             apart = [(lows[percent][s] > highs[0][b])[mask] for b, s in pairs]
             more = [(now[s] > base[b] * (1 + PRACTICAL))[mask] for b, s in pairs]
