@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def ours() -> dict[str, tuple[float, float]]:
 def theirs(out: str) -> None:
     """Every cell under NVBench, its JSON to ``out``."""
     import torch
-    from cuda import bench
 
+    bench = import_module("cuda.bench")
     listed = cells()
 
     def product(state: Any) -> None:
