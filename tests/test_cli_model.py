@@ -45,6 +45,8 @@ def times(tmp_path: Path) -> Path:
         (["network", "gpt2", "--set", "dram_bandwidth=1", "--set", "dram_bandwidth=2"], "given twice"),
         (["network", "gpt2", "--device", "nowhere.toml"], "cannot read"),
         (["network", "gpt2", "--output", "/nonexistent/x.csv"], "cannot write"),
+        (["network", "gpt2", "--plot", "x.pdf"], ".png or .svg"),
+        (["network", "resnet50", "--plot", "x.png"], "no sequence length"),
         (["sweep", "--shape", "64"], "write MxK"),
         (["sweep", "--pattern", "stripes"], "unknown pattern 'stripes'"),
         (["sweep", "--needs", "2:4=many"], "no positive factor"),
@@ -81,7 +83,10 @@ def test_network_prints_and_writes(cli: Run, tmp_path: Path) -> None:
     assert llama["tokens"].tolist() == [1024, 65536]
     assert llama["layer_speedup"].tolist() == pytest.approx([2, 2], rel=0.005)
     assert llama["speedup"].iloc[0] > 1.8 > 1.5 > llama["speedup"].iloc[1]
-    code, out, _ = cli("network", "gpt2", "--json", "--phase", "decode", "--elementwise")
+    code, _, err = cli("network", "gpt2", "--tokens", 64, "--tokens", 1024, "--plot", tmp_path / "gain.png")
+    assert code == 0, err
+    assert (tmp_path / "gain.png").stat().st_size > 1000
+    code, out, _ = cli("network", "gpt2", "--json", "--phase", "decode", "--elementwise", "separate")
     assert code == 0
     (row,) = json.loads(out)
     assert row["phase"] == "decode"

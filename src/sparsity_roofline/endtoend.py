@@ -10,12 +10,13 @@ import pandas as pd
 from sparsity_roofline.model import networks
 from sparsity_roofline.model.assumed import find
 from sparsity_roofline.model.ceilings import Ceilings
+from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.networks.whole import KEPT_DENSE, Whole, Workload, whole
 from sparsity_roofline.model.pattern import Pattern
 
 COLUMNS = (
-    "network", "phase", "batch", "tokens", "attention", "pattern", "sparsity", "dtype", "device", "dense_us",
-    "sparse_us", "layer_speedup", "speedup", "cap", "share_prunable", "share_kept_dense", "share_attention",
+    "network", "phase", "batch", "tokens", "attention", "elementwise", "pattern", "sparsity", "dtype", "device",
+    "dense_us", "sparse_us", "layer_speedup", "speedup", "cap", "share_prunable", "share_kept_dense", "share_attention",
     "share_depthwise", "share_elementwise", "launches",
 )  # fmt: skip
 """Columns of ``end_to_end``."""
@@ -36,7 +37,7 @@ def end_to_end(
     tokens: int | Sequence[int] = 2048,
     phase: str | Sequence[str] = "prefill",
     attention: str | Sequence[str] = "fused",
-    elementwise: bool = False,
+    elementwise: str | Sequence[str] = "fused",
     all_logits: bool = False,
     keep_dense: Sequence[str] = KEPT_DENSE,
     floor_us: float = 0.0,
@@ -52,7 +53,7 @@ def end_to_end(
         tokens: sequence length; in decode what is in the cache.
         phase: ``prefill`` or ``decode``.
         attention: ``fused`` or ``materialised`` (scores written to memory and read back).
-        elementwise: charge norms, activations, sums and gates as kernels of their own.
+        elementwise: norms, activations, sums and gates ``fused`` into products, or ``separate`` kernels.
         all_logits: in a prefill, the output head runs for every token instead of the last one.
         keep_dense: globs of layers that stay dense.
         floor_us: launch floor, once a launch on both sides.
@@ -76,7 +77,10 @@ def end_to_end(
                     found = whole(
                         name, work, parsed, float(level), dtype, ceilings, kept_dense=keep_dense, floor_s=floor_us / 1e6
                     )
-                    labels = (name, work.phase, work.batch, None if images else work.tokens, work.fusion, str(parsed))
+                    labels = (
+                        name, work.phase, work.batch, None if images else work.tokens, work.fusion,
+                        "separate" if work.separate else "fused", str(parsed),
+                    )  # fmt: skip
                     rows.append((*labels, float(level), dtype, ceilings.device, *_figures(found)))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame["tokens"] = frame["tokens"].astype("Int64")
@@ -84,15 +88,19 @@ def end_to_end(
 
 
 def _workloads(
-    images: bool, batch: Any, tokens: Any, phase: Any, attention: Any, elementwise: bool, all_logits: bool
+    images: bool, batch: Any, tokens: Any, phase: Any, attention: Any, elementwise: Any, all_logits: bool
 ) -> list[Workload]:
+    for how in _many(elementwise):
+        if how not in ("fused", "separate"):
+            raise UserError(f"elementwise {how!r}: choose fused or separate")
     phases, lengths = (["image"], [1]) if images else (_many(phase), _many(tokens))
     return [
-        Workload(p, int(size), int(length), fusion, elementwise, all_logits)  # type: ignore[arg-type]  # it checks
+        Workload(p, int(size), int(length), fusion, how == "separate", all_logits)  # type: ignore[arg-type]
         for p in phases
         for size in _many(batch)
         for length in lengths
         for fusion in _many(attention)
+        for how in _many(elementwise)
     ]
 
 
