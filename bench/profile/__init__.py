@@ -1,0 +1,1 @@
+"""Why is a kernel slow? One launch seen by Nsight Compute, the model's assumptions held against it, in words."""
