@@ -95,8 +95,8 @@ def write_rates(best: Best, l2_bytes: int, floor_s: float) -> dict[str, float]:
     if small and (short := fill(small)) and (long := fill(large)) and long > short:
         out["write"] = (large - small) / (long - short)
     size, far = l2_bytes * 5 // 4 // 4096 * 4096, 20 * l2_bytes // 4096 * 4096
-    if small and (near := copy(size)) and (whole := copy(far)):
-        out["held"] = held_bytes(size, near, 2.0 * far / (whole - floor_s), floor_s)
+    if small and (near := copy(size)) and (whole := copy(far)) and whole > near:
+        out["held"] = held_bytes(size, near, 2.0 * (far - size) / (whole - near), floor_s)
     return out
 
 
