@@ -108,7 +108,9 @@ def compare_sides(base: Side, head: Side, rule: Rule | None = None) -> Compariso
     """
     rule = rule or Rule()
     require_alike(base, head)
-    both = _per_cell(base.records).join(_per_cell(head.records), how="inner", lsuffix="_base", rsuffix="_head")
+    both = _per_cell(base.records).merge(
+        _per_cell(head.records), left_index=True, right_index=True, suffixes=("_base", "_head")
+    )
     lost = _lost(base.records, head.records)
     if both.empty and lost.empty:
         raise UserError(f"{base.label} and {head.label} have no (case, kernel) with a time in common")

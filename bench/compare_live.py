@@ -26,7 +26,7 @@ from sparsity_roofline.model.errors import UserError
 Say = Callable[[str], None]
 Cells = Sequence[tuple[str, str]]
 
-HANDED_OVER_S = "0.5"
+HANDED_OVER_S = "0.3"
 """Settling time of a process that gets the device from the one before."""
 NO_RECORDS = (2, 6)
 """Exit codes of ``measure`` after which there is nothing to compare."""

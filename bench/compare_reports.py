@@ -82,7 +82,8 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [f"### {word}: {_md(comparison.base)} → {_md(comparison.head)}", "", headline(comparison) + ".", ""]
     if len(comparison.lost):
         lines += ["| no longer runs | status | reason |", "|---|---|---|"]
-        lines += [f"| {_code(cell_name(r))} | {_md(r.status)} | {_md(r.reason)} |" for r in comparison.lost.itertuples()]
+        for row in comparison.lost.itertuples():
+            lines.append(f"| {_code(cell_name(row))} | {_md(row.status)} | {_md(row.reason)} |")
         lines.append("")
     for verdict in (REGRESSED, IMPROVED, INCONCLUSIVE):
         lines += _table(comparison.cells[comparison.cells["verdict"] == verdict], verdict)

@@ -155,7 +155,7 @@ class GpuBenchmark:
         if record.status != "ok":
             self._fail(f"{record.status}: {record.reason}")
         self._tell(record.raw_samples_ns)
-        self.extra_info.update(_figures(record))
+        self.extra_info.update(_figures(record, case))
         return record
 
     def machine(self) -> dict[str, Any]:
@@ -244,10 +244,14 @@ def _checked(bench: Bench, kernel: str, case: Case, matrix: Matrix) -> None:
         pytest.fail(f"incorrect: {result.reason}", pytrace=False)
 
 
-def _figures(record: Record) -> dict[str, Any]:
-    """Of a record, what a reader of a benchmark's file looks for."""
+def _figures(record: Record, case: Case) -> dict[str, Any]:
+    """Of a record, what a reader of a benchmark's file looks for; rates by the costs of the preset ``paper``."""
+    from sparsity_roofline.model.cost import PRESETS, cost
+    from sparsity_roofline.model.table import CaseTable
+
     ns = record.time_ns
     assert ns is not None
+    work = cost(CaseTable.of([case]), PRESETS["paper"])
     sol, kind = record.sol_paper_datasheet_ns, "datasheet"
     if sol is None:
         sol, kind = record.sol_paper_measured_ns, "measured"
@@ -268,7 +272,7 @@ def _figures(record: Record) -> dict[str, Any]:
         "sol_us": None if sol is None else sol / 1e3,
         "ceilings": None if sol is None else kind,
         "bound": record.bound_paper_datasheet or record.bound_paper_measured,
-        "tflops": None if record.flops_paper is None else record.flops_paper / ns / 1e3,
-        "gbps": None if record.bytes_paper is None else record.bytes_paper / ns,
+        "tflops": float(work.flops[0]) / ns / 1e3,
+        "gbps": float(work.bytes[0]) / ns,
     }
     return {name: value for name, value in figures.items() if value is not None}

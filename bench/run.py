@@ -8,11 +8,12 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from os import PathLike
 from typing import Any
 
+from sparsity_roofline.bench.child import Child
 from sparsity_roofline.bench.cluster import Fleet, Team
 from sparsity_roofline.bench.events import Event, OnEvent, RunSummary
 from sparsity_roofline.bench.folder import RunFolder
@@ -35,7 +36,7 @@ def run(
     on_event: OnEvent | None = None,
     argv: Sequence[str] = (),
     calibrate: bool = True,
-    hold: Callable[[], None] | None = None,
+    child: Child | None = None,
     fleet: Fleet | None = None,
 ) -> RunSummary:
     """Carry out a plan into a run folder.
@@ -47,7 +48,7 @@ def run(
         on_event: called for progress; what it raises ends the run.
         argv: the command line, kept in run.json without its paths.
         calibrate: measure this machine's ceilings where none are kept.
-        hold: called once everything is ready that needs no device; the run goes on when it returns.
+        child: a worker that has been started and told nothing, to be used first.
             For a run on one device.
         fleet: several devices instead of one (``cluster_local``, ``cluster_dask``); closed by who opened it.
 
@@ -68,7 +69,7 @@ def run(
     with RunFolder.open(folder, meta, resume=resume) as where, _interrupts(), clock as said:
         # Ceilings are kept and used for runs with free clocks: they are not measured under a lock.
         given = (plan, where, case_timeout_s, budget_s, on_event, calibrate and not fixed, start)
-        supervisor = Supervisor(*given, hold) if fleet is None else Team(fleet, *given)
+        supervisor = Supervisor(*given, child) if fleet is None else Team(fleet, *given)
         supervisor.notes += said
         try:
             supervisor.work()

@@ -88,7 +88,7 @@ class Station:
         tell: Tell,
         environment: Mapping[str, str | None] | None = None,
         name: str = "",
-        hold: Callable[[], None] | None = None,
+        child: Child | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -96,8 +96,7 @@ class Station:
             first: see ``first_message``.
             kernels: by name, for the records of jobs that no worker survives.
             environment: variables the worker gets beside this process's (None: does not get); pins it to a device.
-            hold: called once, when the first worker has been started and before it is told anything: it imports
-                meanwhile and leaves the device alone.
+            child: a worker that has been started and told nothing; the first to be used, and ended with the others.
         """
         self.name = name
         self._first = first
@@ -105,7 +104,7 @@ class Station:
         self._timeout = case_timeout_s
         self._tell = tell
         self._environment = environment
-        self._hold = hold
+        self._spare = child
         self._child: Child | None = None
         self._evidence: rows.Evidence | None = None
         self._aborted = False
@@ -113,10 +112,7 @@ class Station:
     def begin(self) -> None:
         """A worker that is ready, started again once if it dies on the way up."""
         for attempt in (1, 2):
-            self._child = Child(self._environment)
-            if self._hold is not None:
-                hold, self._hold = self._hold, None
-                hold()
+            self._child, self._spare = self._spare or Child(self._environment), None
             try:
                 return self._greet(self._child)
             except (ChildDied, ChildTimeout) as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sparsity_roofline.bench import rows
+from sparsity_roofline.bench.child import Child
 from sparsity_roofline.bench.estimate import Correction
 from sparsity_roofline.bench.events import Event, EventKind, OnEvent, RunSummary
 from sparsity_roofline.bench.folder import RunFolder
@@ -44,7 +45,7 @@ class Supervisor:
         on_event: OnEvent | None,
         calibrate: bool,
         start: float,
-        hold: Callable[[], None] | None = None,
+        child: Child | None = None,
     ) -> None:
         self.plan = plan
         self.folder = folder
@@ -56,7 +57,7 @@ class Supervisor:
         self._budget = budget_s
         self._on_event = on_event
         self._start = start
-        self._hold = hold
+        self._spare = child
         self._first = first_message(plan, folder.meta["run_id"], calibrate, fresh=not folder.records)
         self._station: Station | None = None
         self._evidence: rows.Evidence | None = None
@@ -80,7 +81,7 @@ class Supervisor:
         self._emit("planned")
         if not self._pending:
             return
-        self._station = Station(self._first, self._kernels, self._timeout, self._told, hold=self._hold)
+        self._station = Station(self._first, self._kernels, self._timeout, self._told, child=self._spare)
         with self._clocked("start-up"):
             self._station.begin()
         for job in list(self._pending.values()):

@@ -64,7 +64,7 @@ class Worker:
 
     def serve(self) -> None:
         """Until the input ends or the device is lost."""
-        _imports()
+        imports()
         first = self._requests.readline()
         if not first:
             return
@@ -115,7 +115,7 @@ class Worker:
         return bench, ready
 
 
-def _imports() -> None:
+def imports() -> None:
     """What takes seconds and touches no device, while the first message may still be on its way."""
     import torch
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,13 +121,31 @@ def measure(plan: Plan, given: dict[str, Any], fleet: Fleet | None = None) -> Ru
             argv=["sparsity-roofline", *sys.argv[1:]],
             calibrate=not given["no_calibrate"],
             fleet=fleet,
-            hold=_wait_for_line if given.get("hold") else None,
+            child=given.get("child"),
         )
 
 
-def _wait_for_line() -> None:
-    if not sys.stdin.readline():
-        raise UserError("--hold: standard input ended before a line came")
+@contextmanager
+def held(given: dict[str, Any]) -> Iterator[None]:
+    """Under ``--hold``, start a worker, do what takes time and no device, and wait for a line on standard input.
+
+    Not even a plan is made before: to ask what a kernel supports may already open a context on the device, which would
+    count as another process there.
+    """
+    if not given.get("hold"):
+        yield
+        return
+    from sparsity_roofline.bench.child import Child
+    from sparsity_roofline.bench.worker import imports
+
+    given["child"] = child = Child()
+    try:
+        imports()
+        if not sys.stdin.readline():
+            raise UserError("--hold: standard input ended before a line came")
+        yield
+    finally:
+        child.kill()
 
 
 def print_summary(summary: RunSummary) -> None:

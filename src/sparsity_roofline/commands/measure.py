@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sparsity_roofline.commands._fleet import opened, planned
-from sparsity_roofline.commands._measuring import measure, measuring_options, print_plan, print_summary, told
+from sparsity_roofline.commands._measuring import held, measure, measuring_options, print_plan, print_summary, told
 
 
 @click.command("measure")
@@ -27,7 +27,7 @@ def command(**given: Any) -> int:
       sparsity-roofline measure --suite dlmc --collection dlmc.tar.gz --out runs/dlmc --resume
       sparsity-roofline measure --only 'bsr.*' --kernel my_module:my_kernel
     """
-    with opened(given) as fleet:
+    with held(given), opened(given) as fleet:
         plan = planned(given, fleet)
         if given["dry_run"]:
             print_plan(plan, given["as_json"])
