@@ -39,6 +39,8 @@ BUILT_IN = (
     "bsr.torch_tuned",
     "bsr.scipy",
     "nm.cusparselt",
+    "nm.wgmma",
+    "nm.mma",
     "nm.triton",
 )
 """Modules below ``sparsity_roofline.kernels``, in the order of listings."""

@@ -100,9 +100,32 @@ class Tile(NamedTuple):
 
 
 def choose(M: int, N: int, K: int, multiprocessors: int) -> Tile:
-    """The variant for a shape."""
-    columns = next((c for c in (8, 16, 32, 64, 128) if c >= N), 256)
-    return Tile(columns)
+    """The variant for a shape.
+
+    Up to 256 columns the bytes of W count, so that as many multiprocessors as there are take part; beyond, the reads
+    of X from L2.
+    """
+    groups, steps = -(-M // _pack.WGMMA_ROWS), -(-K // _pack.WGMMA_COLUMNS)
+    if N > 256:
+        return Tile(256, rows=2 if groups > 2 else 1)
+    if N > 128 and groups > multiprocessors:
+        return Tile(256)
+    if N > 128:  # two column tiles
+        return Tile(128, split=_split(-(-groups // 2) * 2, multiprocessors, steps))
+    columns = next(c for c in (8, 16, 32, 64, 128) if c >= N)
+    if groups > multiprocessors:
+        return Tile(columns)
+    split = _split(groups, multiprocessors, steps)
+    return Tile(columns, warpgroups=2 if split == 8 else 1, split=split)
+
+
+def _split(blocks: int, multiprocessors: int, steps: int) -> int:
+    """Into how many parts along K ``blocks`` are cut so that all run at once, with two steps each at least.
+
+    Clusters of two blocks fill the device; of clusters of four or eight a tenth of it has no room for.
+    """
+    room = {1: multiprocessors, 2: multiprocessors, 4: multiprocessors * 9 // 10, 8: multiprocessors * 9 // 10}
+    return max((s for s in room if blocks * s <= room[s] and 2 * s <= steps), default=1)
 
 
 class _Prepared:
