@@ -19,11 +19,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.optimize import least_squares
 
+from sparsity_roofline.model import hardware
 from sparsity_roofline.model.ceilings import Ceilings
 from sparsity_roofline.model.cost import CostOptions, cost, preset
 from sparsity_roofline.model.refined import Terms, side
 from sparsity_roofline.model.table import CaseTable
-from sparsity_roofline.model.terms.constants import KernelConstants, device_constants
+from sparsity_roofline.model.terms.constants import KernelConstants, device_constants, kernel_constants
 from sparsity_roofline.model.terms.overlap import P, combine
 from sparsity_roofline.validation.errors import FloatArray
 from sparsity_roofline.validation.external.predictors import Positions, Predicted, groups, tables
@@ -33,6 +34,8 @@ FOLDS = 5
 LEAST_ROWS = 20
 """Rows of a side below which nothing is fitted."""
 SUSTAINED_FROM_S = 2e-5
+FITTED_ON = "H100-SXM5-80GB"
+"""The device on which every kernel's constants have been fitted (``model/terms/constants.csv``)."""
 
 FREE = ("unit_fraction", "step_s", "tile_s", "l2_factor", "split_s", "dram_fraction", "l2_share", "sustained")
 """What a fit may move: constants of the kernel, then of the device."""
@@ -90,7 +93,8 @@ class _Rows:
 
     def seconds(self, x: FloatArray | None, variant: Variant) -> FloatArray:
         """Latencies with constants exp(x) in the order of ``FREE``; None takes the model's own."""
-        device, constants, share, sustained = device_constants(self.ceilings), None, 1.0, 0.0
+        device, share, sustained = device_constants(self.ceilings), 1.0, 0.0
+        constants = transferred(self.kernel, self.dtype, self.ceilings) if x is None else None
         if x is not None:
             given = dict(zip(FREE, np.exp(x).tolist(), strict=True))
             names = ("unit_fraction", "step_s", "tile_s", "l2_factor", "split_s")
@@ -117,8 +121,20 @@ def composed(parts: dict[str, FloatArray], compute: FloatArray, dram: FloatArray
     return np.asarray(overlapped + parts["setup"])
 
 
+def transferred(kernel: str | None, dtype: str, ceilings: Ceilings) -> KernelConstants | None:
+    """A kernel's constants as fitted on the device, else as fitted on an H100; None leaves it to the model."""
+    if kernel is None:
+        return None
+    for where in (ceilings, hardware.datasheet(FITTED_ON)):
+        constants, own = kernel_constants(kernel, dtype, where)
+        if own:
+            return constants
+    return None
+
+
 def refined(measured: Measurements) -> Predicted:
-    """The refined model with no figure of this file: constants of ``model/terms``, L2 hot where the rows say so."""
+    """The refined model with no figure of this file: kernels' constants as fitted on another device, L2 hot where the
+    rows say so."""
     size = len(measured.rows)
     out = {name: np.full(size, np.nan) for name in ("dense", "sparse")}
     for name, at, rows in _sides(measured):

@@ -40,9 +40,9 @@ NOTES = (
     "share of rows with a measured speedup outside 0.95-1.05 whose faster side the model names.",
     "constant: the one speedup per device and dtype with the least MAPE on these very rows, chosen in hindsight: a "
     "model that does not beat it explains nothing of the spread.",
-    "plain: the speed of light of both sides. refined: with launch, tiles, waves, L2 and achievable fractions, no "
-    "figure taken from this file. calibrated: the same with its constants fitted to this file, each row by a fit that "
-    "saw no row of its weight shape.",
+    "plain: the speed of light of both sides. refined: with launch, tiles, waves, L2 and achievable fractions, kernels "
+    "as fitted on an H100 SXM, no figure taken from this file. calibrated: the same with its constants fitted to this "
+    "file, each row by a fit that saw no row of its weight shape.",
 )
 
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsity_roofline.model import hardware
 from sparsity_roofline.model.refined import Terms, side
+from sparsity_roofline.model.terms.constants import KernelConstants
 from sparsity_roofline.validation.external import validate_measurements
 from sparsity_roofline.validation.external.mapping import load
 from sparsity_roofline.validation.external.predictors import tables
@@ -23,6 +25,7 @@ from sparsity_roofline.validation.external.refine import (
     folds,
     hit_rate,
     refined,
+    transferred,
 )
 
 SHAPES = [(m, k) for m in (1024, 2048, 4096, 8192) for k in (1024, 3072, 8192)]
@@ -87,6 +90,11 @@ def test_cold_rows_are_the_refined_model(tmp_path: Path) -> None:
     found = refined(measured)
     assert found.dense_s == pytest.approx(side(tables(measured).as_dense(), ceilings, "dense.cublas").seconds)
     assert found.sparse_s == pytest.approx(side(tables(measured), ceilings).seconds)
+    # A device without fits takes an H100's kernels, not the defaults.
+    other = hardware.datasheet("h100-pcie")
+    lent = transferred("dense.cublas", "bf16", other)
+    assert lent == transferred("dense.cublas", "bf16", ceilings) != KernelConstants()
+    assert transferred(None, "bf16", other) is None
     hot = refined(read(made(tmp_path, l2="hot")))
     assert np.all(hot.dense_s <= found.dense_s * (1 + 1e-9))
     assert hot.dense_s.sum() < found.dense_s.sum()
