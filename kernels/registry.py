@@ -42,6 +42,7 @@ BUILT_IN = (
     "nm.wgmma",
     "nm.mma",
     "nm.triton",
+    "auto.kernels",
 )
 """Modules below ``sparsity_roofline.kernels``, in the order of listings."""
 

@@ -22,7 +22,7 @@ from sparsity_roofline.model.matrix import Matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "user_kernel.py"
-VENDORS = {"cublas", "cusparse", "cusparselt", "torch", "torch_tuned", "scipy"}
+VENDORS = {"auto", "cublas", "cusparse", "cusparselt", "torch", "torch_tuned", "scipy"}
 
 
 class Mine(BaseKernel):
