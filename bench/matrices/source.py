@@ -7,7 +7,10 @@ that. Members that are no regular files, or whose names lead outside, are never 
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
+import io
 import logging
 import lzma
 import os
@@ -18,13 +21,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from sparsity_roofline.bench.matrices.bounded import Within, XzStream
 from sparsity_roofline.bench.matrices.cache import disk_error, identity, lock
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.home import cache_home
 
 log = logging.getLogger(__name__)
+
+_MAGIC = {"gz": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
+_LONGEST_HEADER = 1 << 20
 
 MOST_MEMBERS = 1 << 20
 """Names are held in memory, and in a compressed archive a member may take half a byte."""
@@ -72,7 +79,7 @@ class TarSource:
     def __init__(self, archive: Path) -> None:
         self.archive = archive
         self._places: dict[str, tuple[int, int]] = {}
-        with _reading(archive), tarfile.open(archive, "r:") as tar:
+        with _reading(archive), _opened(archive) as tar:
             for member in _members(tar):
                 if member.isreg():
                     self._places[member.name.removeprefix("./")] = (member.offset_data, member.size)
@@ -104,9 +111,7 @@ def open_source(path: Path) -> Source:
         raise UserError(f"{path}: no such file or directory")
     if not is_tar(path):
         raise UserError(f"{path}: neither a directory nor a tar archive")
-    try:
-        tarfile.open(path, "r:").close()
-    except tarfile.TarError:
+    if _packing(path):
         return DirectorySource(unpacked(path), shown=f"{path}:")
     return TarSource(path)
 
@@ -114,8 +119,9 @@ def open_source(path: Path) -> Source:
 def is_tar(path: Path) -> bool:
     """Is it a tar archive, compressed or not?"""
     try:
-        return path.is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):
+        with _opened(path):  # reads the first header
+            return True
+    except (OSError, EOFError, ValueError, tarfile.TarError, lzma.LZMAError, zlib.error):
         return False
 
 
@@ -143,7 +149,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     log.info("unpacking %s into %s, once", archive, folder)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
-        with _reading(archive), tarfile.open(archive, "r:*") as tar:
+        with _reading(archive), _opened(archive) as tar:
             for member in _members(tar):
                 if not member.isreg():
                     continue
@@ -157,17 +163,52 @@ def _unpack(archive: Path, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose name and attributes are of sane length: tarfile holds them in memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # meant to be overridden, says tarfile
+        if self.size < 0 or (not self.isreg() and self.size > _LONGEST_HEADER):
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+
+
+def _packing(path: Path) -> str:
+    """How a file is compressed, '' if it is not."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    return next((name for name, magic in _MAGIC.items() if head.startswith(magic)), "")
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """A tar archive, compressed or not. A compressed one is a stream: members in turn, each read before the next."""
+    packing = _packing(archive)
+    with archive.open("rb") as file:
+        stream: Any
+        if not packing:
+            stream = Within(file, os.fstat(file.fileno()).st_size)
+        elif packing == "xz":
+            stream = io.BufferedReader(XzStream(file))
+        else:
+            stream = gzip.GzipFile(fileobj=file) if packing == "gz" else bz2.BZ2File(file)
+        with tarfile.open(fileobj=stream, mode="r|" if packing else "r:", tarinfo=_Member) as tar:
+            yield tar
+
+
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Members in turn.
 
     Raises:
-        tarfile.ReadError: one with holes, whose few bytes may claim any size, or more members than any collection has.
+        tarfile.ReadError: one with holes, whose few bytes may claim any size, more members than any collection has, or
+            an impossible name or size.
     """
     for number, member in enumerate(tar):
         if number >= MOST_MEMBERS:
             raise tarfile.ReadError(f"more than {MOST_MEMBERS} members")
         if member.issparse():
             raise tarfile.ReadError(f"{member.name} is stored with holes: pack it anew without them")
+        if "\0" in member.name or member.size < 0:
+            raise tarfile.ReadError(f"member {number + 1} has an impossible name or size")
         yield member
 
 
@@ -178,7 +219,7 @@ def _reading(archive: Path) -> Iterator[None]:
         yield
     except tarfile.FilterError as error:
         raise UserError(f"{archive}: unsafe member, nothing was unpacked: {error}") from None
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{archive}: broken or truncated archive: {error}") from None
     except OSError as error:
         if error.errno is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from sparsity_roofline.bench.matrices.bounded import Within
 from sparsity_roofline.bench.matrices.structure import Malformed
 from sparsity_roofline.model.errors import UserError
 
@@ -83,18 +84,6 @@ class _Torch:
         return _to_numpy(self._tensors[name])
 
 
-class _Within:
-    """A file whose reads never ask for more than it holds: a pickle that claims gigabytes would get their buffer."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._size = file, size
-        self.seek, self.tell, self.readline = file.seek, file.tell, file.readline
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(self._size - self._file.tell(), 0)
-        return self._file.read(left if count is None or count < 0 else min(count, left))
-
-
 def _load_weights_only(path: Path) -> Any:
     import zipfile
 
@@ -111,7 +100,7 @@ def _load_weights_only(path: Path) -> Any:
                 _stored_whole(path)
                 return load(path, mmap=True)
             with path.open("rb") as file:
-                return load(_Within(file, path.stat().st_size), mmap=False)
+                return load(Within(file, path.stat().st_size), mmap=False)
     except Malformed:
         raise
     except Exception as error:
