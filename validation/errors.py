@@ -63,6 +63,19 @@ def absolute_percentage_errors(log_errors: Sequence[float] | FloatArray) -> Floa
     return np.abs(np.expm1(-np.asarray(log_errors, np.float64)))
 
 
+def best_constant(speedups: Sequence[float] | FloatArray | pd.Series) -> float:
+    """The constant c with the least mean |c / s - 1| over measured speedups s: their median, each weighted by 1 / s.
+
+    Chosen in hindsight, so no constant does better: a model that does not beat it explains nothing of the spread. NaN
+    for no speedup.
+    """
+    s = np.sort(np.asarray(speedups, np.float64))
+    if not s.size:
+        return float("nan")
+    reached = np.cumsum(1.0 / s)
+    return float(s[np.searchsorted(reached, reached[-1] / 2)])
+
+
 def cluster_bootstrap(
     values: Sequence[float] | FloatArray,
     clusters: Sequence[object] | pd.Series | np.ndarray,

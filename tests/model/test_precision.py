@@ -98,3 +98,18 @@ def test_a_narrower_type_never_takes_longer(M: int, K: int, N: int, format: str)
     table = CaseTable.from_columns(M=M, K=K, N=N, format=format, dtype=names, **more.get(format, {}))
     for preset in PRESETS:
         assert np.all(np.diff(predict(table, H100, preset).sol_s) <= 0)
+
+
+@given(
+    st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 10**5), st.integers(2, 9), st.sampled_from(list(FORMATS))
+)
+def test_more_columns_never_take_less_and_each_no_more(M: int, K: int, N: int, times: int, format: str) -> None:
+    """Twice the columns cost between once and twice as much: the weight is read once."""
+    more: dict[str, Any] = {
+        "csr": {"nnz": M * K // 2}, "bitmap": {"nnz": M * K // 2}, "nm": {"n": 2, "m": 4},
+        "bsr": {"block_rows": 8, "block_cols": 8, "stored_blocks": 1},
+    }  # fmt: skip
+    table = CaseTable.from_columns(M=M, K=K, N=[N, N * times], format=format, dtype="fp16", **more.get(format, {}))
+    for preset in ("paper", "unit"):
+        one, many = predict(table, H100, preset).sol_s
+        assert one <= many <= times * one * (1 + 1e-12)

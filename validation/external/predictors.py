@@ -13,7 +13,7 @@ from sparsity_roofline.model.cost import preset
 from sparsity_roofline.model.expect import expected_case
 from sparsity_roofline.model.pattern import Pattern
 from sparsity_roofline.model.table import CaseTable
-from sparsity_roofline.validation.errors import FloatArray
+from sparsity_roofline.validation.errors import FloatArray, best_constant
 from sparsity_roofline.validation.external.read import Measurements
 
 
@@ -63,19 +63,6 @@ def plain(measured: Measurements, name: str = "paper") -> tuple[Predicted, list[
         dense_s[at], sparse_s[at] = found.sol_dense_s, found.sol_s
         bounds[0, at], bounds[1, at] = found.bound_dense, found.bound
     return Predicted(dense_s, sparse_s, dense_s / sparse_s), bounds[0].tolist(), bounds[1].tolist()
-
-
-def best_constant(speedups: FloatArray) -> float:
-    """The constant c with the least mean |c / s - 1| over measured speedups s: their median, each weighted by 1 / s.
-
-    Chosen in hindsight, so no constant does better: a model that does not beat it explains nothing of the spread. NaN
-    for no speedup.
-    """
-    s = np.sort(np.asarray(speedups, np.float64))
-    if not s.size:
-        return float("nan")
-    reached = np.cumsum(1.0 / s)
-    return float(s[np.searchsorted(reached, reached[-1] / 2)])
 
 
 def constant(rows: pd.DataFrame) -> FloatArray:

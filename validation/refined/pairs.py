@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from sparsity_roofline.model.refined import Terms
 from sparsity_roofline.model.terms.constants import KernelConstants
+from sparsity_roofline.validation.errors import best_constant as best_constant
 from sparsity_roofline.validation.refined.predict import predict
 from sparsity_roofline.validation.refined.split import held_out_rows
 
@@ -49,13 +49,6 @@ def add_refined(
 def ape(predicted: pd.Series[float], measured: pd.Series[float]) -> pd.Series[float]:
     """|predicted - measured| / measured."""
     return (predicted / measured - 1.0).abs()
-
-
-def best_constant(measured: pd.Series[float]) -> float:
-    """The one number with the smallest MAPE: the median of the measured ones, each weighted by 1 / itself."""
-    ordered = measured.sort_values()
-    weight = (1.0 / ordered).cumsum()
-    return float(ordered.iloc[int(np.searchsorted(weight, weight.iloc[-1] / 2.0))]) if len(ordered) else float("nan")
 
 
 def decided(measured: pd.Series[float]) -> pd.Series[bool]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsity_roofline.validation.errors import best_constant
 from sparsity_roofline.validation.external import validate_measurements
-from sparsity_roofline.validation.external.predictors import best_constant, constant, groups, plain
+from sparsity_roofline.validation.external.predictors import constant, groups, plain
 from sparsity_roofline.validation.external.read import read
 from sparsity_roofline.validation.external.refine import calibrated
 
