@@ -19,6 +19,8 @@ from sparsity_roofline.validation import amortisation, clockplot, errors, tables
 from sparsity_roofline.validation.decisions import break_even
 from sparsity_roofline.validation.frame import add_ceilings, check_preset, normalise
 from sparsity_roofline.validation.join import pair
+from sparsity_roofline.validation.refined.errors import SPEEDUP_HEADINGS, speedup_table
+from sparsity_roofline.validation.refined.pairs import add_refined
 from sparsity_roofline.validation.summary import SUMMARY_COLUMNS, by_kernel, headline, summarise
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Validation:
         summary: one row per stratum (``summary.SUMMARY_COLUMNS``).
         kernels: the same columns, one row per kernel and dtype.
         violations: the pairs that beat the pattern-aware bound.
+        refined: errors of the refined model beside the plain one's; no row where it says nothing (a CPU).
         messages: what a reader must know first, a line each; empty of praise, never empty of problems.
         options: what was asked.
         written: files written, in order.
@@ -50,6 +53,7 @@ class Validation:
     summary: pd.DataFrame
     kernels: pd.DataFrame
     violations: pd.DataFrame
+    refined: pd.DataFrame
     messages: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
@@ -72,6 +76,7 @@ class Validation:
             },
             "errors": {name: _plain(a.to_dict()) for name, a in three.items()},
             "kernels": [_plain(row) for row in self.kernels.to_dict("records")],
+            "refined": [_plain(row) for row in self.refined.to_dict("records")],
             "summary": [_plain(row) for row in self.summary.to_dict("records")],
             "messages": self.messages,
         }
@@ -108,12 +113,14 @@ def validate(
     records = source if isinstance(source, pd.DataFrame) else _read(source)
     rows = add_ceilings(normalise(records), ceilings)
     joined = pair(records, preset=preset, ceilings=ceilings, dense_kernel=dense_kernel, floor_ns=floor_ns)
+    pairs = add_refined(joined.pairs, rows)
     result = Validation(
-        pairs=joined.pairs,
+        pairs=pairs,
         unpaired=joined.unpaired,
         summary=summarise(joined.pairs, resamples=resamples, seed=seed),
         kernels=by_kernel(joined.pairs, resamples=resamples, seed=seed),
-        violations=errors.violations(joined.pairs),
+        violations=errors.violations(pairs),
+        refined=speedup_table(pairs),
         messages=[*_torn(records), *_messages(rows, joined.pairs, joined.unpaired)],
         options={
             "preset": preset, "ceilings": ceilings or "by device", "dense_kernel": dense_kernel or "vendor",
@@ -202,6 +209,7 @@ def _write(result: Validation, rows: pd.DataFrame, out: Path, preset: str, plots
         ("unpaired", missing, "Records without a pair", None),
         ("break-even", break_even(result.pairs), "Sparsity from which sparse is faster", None),
         ("violations", tables.case_table(result.violations), "Pairs that beat the bound", tables.CASE_COLUMNS),
+        ("refined", result.refined, "The refined model beside the plain one", SPEEDUP_HEADINGS),
     ]
     for name, table, title, headings in listing:
         result.written.append(tables.write_csv(table, folder / f"{name}.csv"))

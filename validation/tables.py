@@ -73,6 +73,12 @@ CSV_ONLY = (
 )  # fmt: skip
 """What the CSV carries beside the columns for people."""
 
+REFINED = (
+    "refined_speedup", "refined_dense_ns", "refined_sparse_ns", "refined_leading_dense", "refined_leading_sparse",
+    "held_out",
+)  # fmt: skip
+"""And where the pairs have the refined model's predictions (``refined.pairs``)."""
+
 
 def label(pairs: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that exist for reading only: ``shape``, ``stored``, ``interval``, ``notes``."""
@@ -113,7 +119,8 @@ def case_table(pairs: pd.DataFrame) -> pd.DataFrame:
     table = label(pairs)
     order = ["network", "layer", "M", "K", "N", "dtype", "pattern", "sparsity", "matrix", "kernel"]
     table = table.sort_values(order, kind="stable").reset_index(drop=True)
-    return table[[*CASE_COLUMNS, *(c for c in CSV_ONLY if c not in CASE_COLUMNS)]]
+    more = [c for c in CSV_ONLY if c not in CASE_COLUMNS]
+    return table[[*CASE_COLUMNS, *more, *(c for c in REFINED if c in table)]]
 
 
 def unpaired_table(unpaired: pd.DataFrame) -> pd.DataFrame:

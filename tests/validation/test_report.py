@@ -17,7 +17,7 @@ from sparsity_roofline.validation.report import validate
 
 from ._records import frame, record, sweep
 
-TABLES = ("cases", "kernels", "summary", "unpaired", "break-even", "violations", "amortisation")
+TABLES = ("cases", "kernels", "summary", "unpaired", "break-even", "violations", "amortisation", "refined")
 PLOTS = ("parity", "parity-by-bound", "roofline", "fraction")
 
 

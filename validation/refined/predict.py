@@ -106,9 +106,12 @@ def predict(
 
 
 def predictable(records: pd.DataFrame) -> pd.Series[bool]:
-    """Records that the refined model can say something of."""
+    """Records that the refined model can say something of: whole ones, of a kernel and a GPU that it knows."""
+    whole = (records["format"] != "nm") | ((records["n"] > 0) & (records["n"] <= records["m"]))
+    whole &= (records["format"] != "bsr") | ((records["block_rows"] > 0) & (records["block_cols"] > 0))
     return (
-        (records["status"] == "ok")
+        whole
+        & (records["status"] == "ok")
         & records["ceilings_datasheet"].isin(hardware.names())
         & records["kernel"].isin(list(kernels()))
         & records["format"].isin(TABLE_FORMATS)

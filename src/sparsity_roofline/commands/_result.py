@@ -18,6 +18,7 @@ def print_validation(validation: Validation, rows: int, as_json: bool) -> None:
     if len(validation.pairs):
         header, cells = tables.console_summary(validation.pairs)
         print_table("Summary by kernel (geometric means)", header, cells, range(1, len(header)))
+    _print_refined(validation)
     out = console()
     for message in validation.messages:
         out.print(message, markup=False)
@@ -25,6 +26,21 @@ def print_validation(validation: Validation, rows: int, as_json: bool) -> None:
     for folder in folders:
         names = ", ".join(sorted(path.name for path in validation.written if path.parent == folder))
         out.print(f"wrote {folder}: {names}", markup=False, soft_wrap=True)
+
+
+def _print_refined(validation: Validation) -> None:
+    """Errors of the refined model over all kernels, beside the plain one's; nothing where it says nothing."""
+    whole = validation.refined[validation.refined["dtype"] == "all"]
+    if whole.empty:
+        return
+    names = {"pairs": "pairs", "plain": "plain", "constant": "best constant", "refined": "refined", "dense": "dense us",
+             "sparse": "sparse us", "plain_right": "plain right", "refined_right": "refined right"}  # fmt: skip
+    print_table(
+        "Refined model: MAPE of speedup and latencies in %, share in which the faster side is named (tables/refined)",
+        ("kernels", "shapes", *names.values()),
+        ((r["group"], r["split"], *(tables.number(r[k]) for k in names)) for r in whole.to_dict("records")),
+        range(2, 2 + len(names)),
+    )
 
 
 def _print_cases(validation: Validation, rows: int) -> None:
