@@ -1,7 +1,7 @@
 """The layout of ``bsr.wgmma``: blocks of a weight gathered into the 64-row tiles of a warpgroup MMA.
 
 ``_wgmma.cu`` explains what it is for. In words: rows are dealt in units of 16, four units make a strip, ``strips``
-strips a group. The columns that any strip of a group stores, in pieces of CK, are packed 64 / CK to a step.
+strips a group. The columns that any strip of a group stores, in pieces of CK, are packed into steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LARGE_MASK = 2**24  # blocks, stored or not
 UNIT = 16
 STRIP = 64
-STEP = 64
 
 
 class Strips(NamedTuple):
@@ -25,11 +24,12 @@ class Strips(NamedTuple):
 
     Attributes:
         tiles: (tiles, 64 * piece), every tile in the order in which the MMA reads it.
-        meta: (steps, 64 / piece + 2), int32: columns of the pieces in units of ``piece`` (-1: none), first tile, mask.
-            Bit s * (64 / piece) + i of the mask: strip s has a tile in the i-th piece.
+        meta: (steps, step / piece + 2), int32: columns of the pieces in units of ``piece`` (-1: none), first tile, mask.
+            Bit s * (step / piece) + i of the mask: strip s has a tile in the i-th piece.
         rows: (groups, strips * 4), int32: first row of Y of each unit, -1 where there is none.
         starts: (groups + 1), int64, on the CPU: first step of each group.
-        piece: columns of a tile: 16, 32 or 64.
+        step: columns that make a step: 32 or 64.
+        piece: columns of a tile: 16, 32 or 64, at most ``step``.
         strips: strips of a group.
     """
 
@@ -37,13 +37,14 @@ class Strips(NamedTuple):
     meta: torch.Tensor
     rows: torch.Tensor
     starts: torch.Tensor
+    step: int
     piece: int
     strips: int
 
 
-def piece_of(c: int) -> int:
+def piece_of(c: int, step: int = 64) -> int:
     """Columns of a tile for blocks of c columns; 0 if blocks do not consist of pieces."""
-    return gcd(c, STEP) if c % UNIT == 0 else 0
+    return gcd(c, step) if c % UNIT == 0 else 0
 
 
 def order_by_overlap(operand: BsrOperand, K: int, members: int) -> torch.Tensor:
@@ -77,7 +78,7 @@ def order_by_overlap(operand: BsrOperand, K: int, members: int) -> torch.Tensor:
     return order.int()
 
 
-def strips_of(operand: BsrOperand, order: torch.Tensor, K: int, strips: int) -> Strips:
+def strips_of(operand: BsrOperand, order: torch.Tensor, K: int, strips: int, step: int = 64) -> Strips:
     """Blocks of r x c (both multiples of 16) as strips, block rows in the order given.
 
     Args:
@@ -85,13 +86,14 @@ def strips_of(operand: BsrOperand, order: torch.Tensor, K: int, strips: int) -> 
         order: (block rows), the block rows in the order in which they are dealt to strips.
         K: columns of the weight.
         strips: strips of a group.
+        step: columns that make a step.
     """
     import torch
 
     indptr, indices, values = operand
     device, (count, r, c) = values.device, values.shape
-    piece, units = piece_of(c), r // UNIT
-    block_rows, pieces, packed = indptr.shape[0] - 1, -(-K // c) * (c // piece), STEP // piece
+    piece, units = piece_of(c, step), r // UNIT
+    block_rows, pieces, packed = indptr.shape[0] - 1, -(-K // c) * (c // piece), step // piece
     groups = -(-block_rows * units // (4 * strips))
 
     place = torch.empty(block_rows, dtype=torch.int64, device=device)
@@ -114,9 +116,9 @@ def strips_of(operand: BsrOperand, order: torch.Tensor, K: int, strips: int) -> 
 
     tile_strip, tile_column = held.nonzero(as_tuple=True)
     group = tile_strip // strips
-    step = starts[group] + rank[group, tile_column] // packed
+    at_step = starts[group] + rank[group, tile_column] // packed
     bit = tile_strip % strips * packed + rank[group, tile_column] % packed
-    stored = torch.argsort(step * (strips * packed) + bit)
+    stored = torch.argsort(at_step * (strips * packed) + bit)
     number = torch.empty_like(stored)
     number[stored] = torch.arange(stored.shape[0], device=device)
     where = torch.zeros_like(held, dtype=torch.int64)
@@ -127,10 +129,10 @@ def strips_of(operand: BsrOperand, order: torch.Tensor, K: int, strips: int) -> 
     at_group, at_column = union.nonzero(as_tuple=True)
     nth = rank[at_group, at_column]
     meta[starts[at_group] + nth // packed, nth % packed] = at_column.int()
-    tiles_in = torch.bincount(step, minlength=max(total, 1))
+    tiles_in = torch.bincount(at_step, minlength=max(total, 1))
     meta[:, packed] = (torch.cumsum(tiles_in, 0) - tiles_in).int()
     masks = torch.zeros(max(total, 1), dtype=torch.int64, device=device)
-    meta[:, packed + 1] = masks.index_add_(0, step, 1 << bit).int()
+    meta[:, packed + 1] = masks.index_add_(0, at_step, 1 << bit).int()
 
     # Core matrices of 8 x 8: within a tile (slice of 16 columns, half of it, 8 rows); see ``w_descriptor``.
     q = piece // 16
@@ -142,5 +144,11 @@ def strips_of(operand: BsrOperand, order: torch.Tensor, K: int, strips: int) -> 
     first = order.long()[:, None] * r + torch.arange(units, device=device) * UNIT
     rows[: block_rows * units] = first.reshape(-1).int()
     return Strips(
-        tiles.view(tiles.shape[0], STRIP * piece), meta, rows.view(groups, strips * 4), starts.cpu(), piece, strips
+        tiles.view(tiles.shape[0], STRIP * piece),
+        meta,
+        rows.view(groups, strips * 4),
+        starts.cpu(),
+        step,
+        piece,
+        strips,
     )

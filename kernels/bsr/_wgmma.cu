@@ -1,7 +1,7 @@
 // Block-sparse Y = W X on Hopper's warpgroup MMA: 16-bit operands, fp32 accumulation.
 //
 // Layout. W is cut into units of 16 rows; four units make a strip of 64 rows (the m of a warpgroup MMA), G strips make a
-// group. A group's stored columns, in pieces of CK, are the union over its strips; 64 / CK pieces make one step along K.
+// group. A group's stored columns, in pieces of CK, are the union over its strips; STEP / CK pieces make one step along K.
 // A step stores the 64 x CK tiles that are not empty, strip after strip, in the order in which the MMA reads them, so
 // that one bulk copy brings all of them. A mask says which they are.
 //
@@ -12,30 +12,31 @@
 // the warpgroups store. An item is a group or a run of its steps; the parts of a group then meet in a workspace,
 // where the last one to arrive adds them all in their order: the result does not depend on who that is.
 //
-// Cost of a group by BN columns: 2 * 64 * 64 * BN operations per tile (CK = 64), 128 * BN bytes of X a step, 8192 bytes
-// of W a tile.
+// Cost of a group by BN columns: 128 * CK * BN operations and 128 * CK bytes of W a tile, 2 * CK * BN bytes of X a piece.
+// Short steps make the ring finer: a warpgroup holds two steps while it multiplies, the rest is in flight.
 //
-// With CLUSTER 2, two neighbouring blocks compute the same group for neighbouring columns of Y and fetch each tile of W
-// once for both: they take turns in sending it to the shared memory of both.
+// SHARE 1: two neighbouring blocks (a cluster) compute the same group for neighbouring columns of Y and fetch every tile of
+// W once for both. SHARE 2: they compute two halves of a group of 2 G strips for the same columns and fetch every tile of
+// X once for both. Either way each fetches a part and sends it to the shared memory of both.
 //
-// Macros: BN 16 to 256, G 1 to 4, CK 16, 32 or 64, STAGES, BF16 0 or 1, CLUSTER 1 or 2.
+// Macros: BN 16 to 256, G 1 to 4, STEP 32 or 64, CK 16, 32 or 64 (at most STEP), STAGES, BF16 0 or 1, SHARE 0, 1 or 2, RESIDENT (blocks that a
+// multiprocessor holds) 1 or, where G = 2 and BN = 128, 2.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 struct alignas(64) CUtensorMap { u64 opaque[16]; };
 
-#define NSUB (64 / CK)                    // pieces of columns in a step
+#define NSUB (STEP / CK)                  // pieces of columns in a step
 #define ATOM (BN < 64 ? BN : 64)          // columns of X in one tensor-map box
 #define ROW_BYTES (ATOM * 2)
-#define X_BYTES (64 * BN * 2)
+#define X_BYTES (STEP * BN * 2)
 #define TILE_BYTES (64 * CK * 2)
-#define W_BYTES (G * 8192)
+#define W_BYTES (G * STEP * 128)
 #define STAGE_BYTES (X_BYTES + W_BYTES)
 #define META (NSUB + 2)                   // ints a step: the pieces' columns, first tile, mask
 #define NREG (BN / 2)                     // accumulators of a thread
-#ifndef CLUSTER
-#define CLUSTER 1
-#endif
+#define CLUSTER (SHARE ? 2 : 1)
+#define ALL_STRIPS (SHARE == 2 ? 2 * G : G)  // of a group
 #ifndef NI
 #define NI BN                             // n of one MMA
 #endif
@@ -68,7 +69,7 @@ __device__ __forceinline__ void barrier_arrive_at(u32 bar, u32 block) {
 __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
   asm volatile(
       "{\n.reg .pred done;\nagain:\n"
-#if CLUSTER > 1
+#if SHARE
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
 #else
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
@@ -77,15 +78,22 @@ __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
       "@done bra ready;\nbra again;\nready:\n}" ::"r"(bar), "r"(parity) : "memory");
 }
 __device__ __forceinline__ void load_x(u32 to, const CUtensorMap* map, int column, int row, u32 bar) {
+#if SHARE == 2
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], "
+      "[%4], %5;" ::"r"(to),
+      "l"((u64)map), "r"(column), "r"(row), "r"(bar), "h"((unsigned short)3) : "memory");
+  return;
+#endif
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
       "l"((u64)map), "r"(column), "r"(row), "r"(bar) : "memory");
 }
 __device__ __forceinline__ void load_w(u32 to, const void* from, u32 bytes, u32 bar) {
-#if CLUSTER > 1
+#if SHARE == 1
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(to),
-      "l"(from), "r"(bytes), "r"(bar), "h"((unsigned short)((1 << CLUSTER) - 1)) : "memory");
+      "l"(from), "r"(bytes), "r"(bar), "h"((unsigned short)3) : "memory");
   return;
 #endif
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
@@ -175,15 +183,26 @@ __device__ __forceinline__ Tile tile_of(int t, int items, int columns, int panel
   int width = min(panel, columns - p * panel);
   Tile out;
   out.item = inside / width;
-  out.column = (p * panel + inside % width) * CLUSTER + rank;
-  out.slot = out.item * columns * CLUSTER + out.column;
+  out.column = p * panel + inside % width;
+  if (SHARE == 1) out.column = 2 * out.column + rank;
+  out.slot = out.item * (SHARE == 1 ? 2 * columns : columns) + out.column;
   return out;
 }
 
-template <int REGS>
-__device__ __forceinline__ void more_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS)); }
-template <int REGS>
-__device__ __forceinline__ void fewer_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGS)); }
+// Registers move from the producer to the warpgroups; together they stay within what a block starts with.
+#if RESIDENT == 2 && G == 2
+#define FEWER 24
+#define MORE 104
+#elif G == 2
+#define FEWER 40
+#define MORE 232
+#elif G == 3
+#define FEWER 32
+#define MORE 160
+#elif G == 4
+#define FEWER 24
+#define MORE 112
+#endif
 
 // One 64 x BN accumulator to Y: pairs of columns are exchanged in quads until each thread holds eight in a row.
 __device__ __forceinline__ void store_tile(float (&d)[NREG], u32* y, int row, int M, int N, int first_column) {
@@ -221,7 +240,7 @@ __device__ __forceinline__ void store_tile(float (&d)[NREG], u32* y, int row, in
 
 // The buffer is free: say so to every block that fills it.
 __device__ __forceinline__ void release(u32 bar, int lane) {
-#if CLUSTER > 1
+#if SHARE
   if (lane < CLUSTER) barrier_arrive_at(bar, lane);
 #else
   if (lane == 0) barrier_arrive(bar);
@@ -232,13 +251,14 @@ __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
 }
 
-// items: group, first step, last step + 1, part, parts. rows: first row of Y of each unit of a group, G * 4 a group.
+// items: group, first step, last step + 1, part, parts. heads: the first 32 steps of each item. rows: first row of Y of
+// each unit of a group.
 extern "C" __global__ void
-#if CLUSTER > 1
+#if SHARE
 __cluster_dims__(CLUSTER, 1, 1)
 #endif
-__launch_bounds__(128 * (G + 1), 1)
-bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w, const int* __restrict__ meta,
+__launch_bounds__(128 * (G + 1), RESIDENT)
+bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w, const int* __restrict__ meta, const int* __restrict__ heads,
           const int* __restrict__ items, const int* __restrict__ rows, u32* __restrict__ y, float* __restrict__ workspace,
           int* __restrict__ arrived, int M, int N, int item_count, int tiles_n, int panel) {
   extern __shared__ char raw[];
@@ -248,8 +268,8 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
   __shared__ int last[G];
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x & 31;
   const u32 buffers = shared_address(shared), full = shared_address(barriers), empty = full + 8 * STAGES;
-  // Neighbouring blocks of a cluster take neighbouring column tiles: tiles are counted by the cluster.
-  const int rank = blockIdx.x % CLUSTER, columns = (tiles_n + CLUSTER - 1) / CLUSTER;
+  const int rank = blockIdx.x % CLUSTER;
+  const int columns = SHARE == 1 ? (tiles_n + 1) / 2 : tiles_n, slots = SHARE == 1 ? 2 * columns : columns;
   const int tiles = item_count * columns, clusters = gridDim.x / CLUSTER;
 
   if (threadIdx.x == 0) {
@@ -260,30 +280,27 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
   }
-#if CLUSTER > 1
+#if SHARE
   cluster_sync();
 #else
   __syncthreads();
 #endif
 
   if (warp < 4) {  // ---- producer
-#if G == 3
-    fewer_registers<32>();
-#elif G == 2
-    fewer_registers<40>();
-#elif G == 4
-    fewer_registers<24>();
+#ifdef FEWER
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FEWER));
 #endif
     if (warp == 0) {
       int stage = 0, phase = 0, turn = 0;
       for (int t = blockIdx.x / CLUSTER; t < tiles; t += clusters) {
         const Tile tile = tile_of(t, item_count, columns, panel, rank);
-        const int begin = items[5 * tile.item + 1], end = items[5 * tile.item + 2];
+        const int begin = __ldg(items + 5 * tile.item + 1), end = __ldg(items + 5 * tile.item + 2);
         const int x_column = tile.column * BN;
-        // 32 steps of the list at a time, one a lane, and the next 32 on their way.
+        // 32 steps of the list at a time, one a lane, and the next 32 on their way. An item's first 32 are kept by item,
+        // so that they need not wait for ``begin``.
         int next[META];
 #pragma unroll
-        for (int i = 0; i < META; ++i) next[i] = begin + lane < end ? __ldg(meta + (long long)(begin + lane) * META + i) : 0;
+        for (int i = 0; i < META; ++i) next[i] = __ldg(heads + ((long long)tile.item * 32 + lane) * META + i);
         for (int base = begin; base < end; base += 32) {
           int now[META];
 #pragma unroll
@@ -296,7 +313,12 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
             int column[NSUB];
 #pragma unroll
             for (int i = 0; i < NSUB; ++i) column[i] = __shfl_sync(0xffffffffu, now[i], j);
-            const int first = __shfl_sync(0xffffffffu, now[NSUB], j), mask = __shfl_sync(0xffffffffu, now[NSUB + 1], j);
+            int first = __shfl_sync(0xffffffffu, now[NSUB], j), mask = __shfl_sync(0xffffffffu, now[NSUB + 1], j);
+            if (SHARE == 2) {  // of the tiles of all strips, those of this block's
+              const u32 before = (1u << (rank * G * NSUB)) - 1;
+              first += __popc(mask & before);
+              mask = ((u32)mask >> (rank * G * NSUB)) & ((1u << (G * NSUB)) - 1);
+            }
             if (lane == 0) {
               const u32 bar = full + 8 * stage, buffer = buffers + stage * STAGE_BYTES;
               barrier_wait(empty + 8 * stage, phase ^ 1);
@@ -306,14 +328,14 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
               const u32 w_bytes = __popc(mask) * TILE_BYTES;
               masks[stage] = mask;
               barrier_expect(bar, pieces * (CK * BN * 2) + w_bytes);
-              if (CLUSTER == 1 || (turn++ & 1) == rank)
+              if (SHARE == 1 ? (turn++ & 1) == rank : w_bytes > 0)
                 load_w(buffer + X_BYTES, w + (long long)first * TILE_BYTES, w_bytes, bar);
 #pragma unroll
               for (int i = 0; i < NSUB; ++i)
                 if (column[i] >= 0)
 #pragma unroll
                   for (int a = 0; a < BN / ATOM; ++a)
-                    load_x(buffer + i * (CK * BN * 2) + a * (CK * ROW_BYTES), &x_map, x_column + a * ATOM, column[i] * CK, bar);
+                    if (SHARE != 2 || (i * (BN / ATOM) + a) % 2 == rank) load_x(buffer + i * (CK * BN * 2) + a * (CK * ROW_BYTES), &x_map, x_column + a * ATOM, column[i] * CK, bar);
             }
             __syncwarp();
             if (++stage == STAGES) stage = 0, phase ^= 1;
@@ -322,14 +344,11 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
       }
     }
   } else {  // ---- consumers
-#if G == 3
-    more_registers<160>();
-#elif G == 2
-    more_registers<232>();
-#elif G == 4
-    more_registers<112>();
+#ifdef MORE
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(MORE));
 #endif
     const int strip = warp / 4 - 1, part_of_strip = warp & 3, thread = threadIdx.x & 127;
+    const int my_strip = SHARE == 2 ? rank * G + strip : strip;
     int stage = 0, phase = 0;
     float d[NREG];
     for (int t = blockIdx.x / CLUSTER; t < tiles; t += clusters) {
@@ -338,6 +357,9 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
       const int group = item[0], steps = item[2] - item[1], part = item[3], parts = item[4];
 #pragma unroll
       for (int i = 0; i < NREG; ++i) d[i] = 0.f;
+      const int first_row = rows[(group * ALL_STRIPS + my_strip) * 4 + part_of_strip];
+      int* counter = arrived + ((long long)group * slots + tile.column) * ALL_STRIPS + my_strip;
+      if (parts > 1) asm volatile("prefetch.global.L2 [%0];" ::"l"(counter));
       int held = -1;  // the stage whose MMA may still be running
       for (int s = 0; s < steps; ++s) {
         barrier_wait(full + 8 * stage, phase);
@@ -365,7 +387,7 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
             left &= left - 1;
           } while (NSUB > 1 && left);
         } else {
-          wgmma_wait<0>();
+          wgmma_wait<0>();  // unconditional, or the compiler no longer follows the accumulators and waits after every MMA
         }
         if (held >= 0) release(empty + 8 * held, lane);
         held = stage;
@@ -379,13 +401,12 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
       if (held >= 0) release(empty + 8 * held, lane);
 
       if (parts > 1) {
-        float* mine = workspace + ((long long)tile.slot * G + strip) * (64 * BN) + thread * 4;
+        float* mine = workspace + ((long long)tile.slot * ALL_STRIPS + my_strip) * (64 * BN) + thread * 4;
 #pragma unroll
         for (int i = 0; i < NREG; i += 4)
           *reinterpret_cast<float4*>(mine + i * 128) = make_float4(d[i], d[i + 1], d[i + 2], d[i + 3]);
         __threadfence();
         asm volatile("bar.sync %0, 128;" ::"r"(strip + 1) : "memory");
-        int* counter = arrived + ((long long)group * columns * CLUSTER + tile.column) * G + strip;
         if (thread == 0) {
           const int before = atomicAdd(counter, 1);
           last[strip] = before == parts - 1;
@@ -399,7 +420,7 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
 #pragma unroll
         for (int i = 0; i < NREG; ++i) d[i] = 0.f;
         for (int p = 0; p < parts; ++p) {
-          const float* theirs = workspace + (((long long)(tile.slot + (p - part) * columns * CLUSTER)) * G + strip) * (64 * BN) + thread * 4;
+          const float* theirs = workspace + (((long long)(tile.slot + (p - part) * slots)) * ALL_STRIPS + my_strip) * (64 * BN) + thread * 4;
 #pragma unroll
           for (int i = 0; i < NREG; i += 4) {
             const float4 v = __ldcg(reinterpret_cast<const float4*>(theirs + i * 128));
@@ -407,11 +428,10 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
           }
         }
       }
-      const int first_row = rows[group * (4 * G) + strip * 4 + part_of_strip];
       if (first_row >= 0) store_tile(d, y, first_row + lane / 4, M, N, tile.column * BN);
     }
   }
-#if CLUSTER > 1
+#if SHARE
   cluster_sync();  // nobody leaves while the other may still signal here
 #endif
 }

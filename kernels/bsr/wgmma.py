@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled
-from sparsity_roofline.kernels.bsr._strips import STEP, STRIP, UNIT, Strips, order_by_overlap, piece_of, strips_of
+from sparsity_roofline.kernels.bsr._strips import STRIP, UNIT, Strips, order_by_overlap, piece_of, strips_of
 from sparsity_roofline.kernels.protocol import YES, BaseKernel, Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
@@ -27,39 +27,50 @@ class Plan(NamedTuple):
         BN: columns of Y of a block.
         strips: strips of 64 rows of a block, which share tiles of X.
         parts: runs of steps a group is cut into, each a block's.
-        panel: column tiles (of a cluster) that are walked together.
-        cluster: neighbouring blocks that share tiles of W.
+        panel: column tiles that are walked together (pairs of them where W is shared).
+        step: columns of W that make a step.
+        resident: blocks that a multiprocessor holds, by design (narrow ones may find room for more).
+        share: what two neighbouring blocks fetch once for both: 0 nothing, 1 tiles of W, 2 tiles of X.
     """
 
     BN: int
     strips: int
     parts: int = 1
     panel: int = 8
-    cluster: int = 1
+    share: int = 0
+    resident: int = 1
+    step: int = 64
 
     @property
     def stage_bytes(self) -> int:
-        return 128 * self.BN + 8192 * self.strips
+        return self.step * 2 * (self.BN + STRIP * self.strips)
+
+    @property
+    def group(self) -> int:
+        """Strips whose columns make one list of steps."""
+        return self.strips * (2 if self.share == 2 else 1)
 
     @property
     def stages(self) -> int:
-        return min(SHARED_LIMIT // self.stage_bytes, 8)
+        return min((SHARED_LIMIT // self.resident - 1024) // self.stage_bytes, 512 // self.step)
 
     @property
     def shared(self) -> int:
         return self.stages * self.stage_bytes + 1024
 
     def defines(self, piece: int, dtype: str) -> tuple[tuple[str, int], ...]:
-        """Macros of ``_wgmma.cu``. 128 accumulators in 160 registers need two MMAs of half the width."""
-        half = self.BN == 256 and self.strips == 3
+        """Macros of ``_wgmma.cu``. Where accumulators fill the registers, an MMA of half the width takes its place."""
+        half = (self.BN == 256 and self.strips == 3) or self.resident == 2
         return (
             ("BN", self.BN),
             ("G", self.strips),
+            ("STEP", self.step),
             ("CK", piece),
             ("STAGES", self.stages),
             ("BF16", int(dtype == "bf16")),
-            ("NI", 128 if half else self.BN),
-            ("CLUSTER", self.cluster),
+            ("NI", self.BN // 2 if half else self.BN),
+            ("SHARE", self.share),
+            ("RESIDENT", self.resident),
         )
 
 
@@ -69,7 +80,7 @@ def choose(M: int, K: int, N: int, r: int, multiprocessors: int = 132) -> Plan:
     At N up to 64 the bytes of W bound the time: narrow tiles, one strip a block, groups cut until every multiprocessor
     holds two blocks. Beyond, as many strips share a tile of X as leave no multiprocessor idle in the last round.
     """
-    strips, steps = -(-M // STRIP), max(-(-K // STEP), 1)
+    strips, steps = -(-M // STRIP), max(-(-K // 64), 1)
     if N <= 64:
         BN = 16 if N <= 16 else 32 if N <= 32 else 64
         return Plan(BN, 1, min(max((4 if BN == 16 else 2) * multiprocessors // (2 * strips), 1), max(steps // 4, 1)))
@@ -98,6 +109,14 @@ def items_of(strips: Strips, parts: int) -> list[tuple[int, int, int, int, int]]
     return out
 
 
+def heads_of(strips: Strips, items: torch.Tensor) -> torch.Tensor:
+    """(items, 32, ints of a step): the first 32 steps of each item; what lies beyond the item's end is never used."""
+    import torch
+
+    steps = items[:, 1:2].long() + torch.arange(32, device=items.device)
+    return strips.meta[steps.clamp(max=strips.meta.shape[0] - 1)].contiguous()
+
+
 class _Prepared:
     def __init__(self, strips: Strips, plan: Plan, case: Case) -> None:
         import torch
@@ -106,19 +125,21 @@ class _Prepared:
         self._strips, self._plan, self._case = strips, plan, case
         items = items_of(strips, plan.parts)
         self._items = torch.tensor(items, dtype=torch.int32, device=device)
+        self._heads = heads_of(strips, self._items)
         self._count, self._tiles_n = len(items), -(-case.N // plan.BN)
-        columns = -(-self._tiles_n // plan.cluster) * plan.cluster
+        columns = self._tiles_n + (self._tiles_n % 2 if plan.share == 1 else 0)
         split = any(item[4] > 1 for item in items)
         groups = strips.rows.shape[0]
-        size = self._count * columns * plan.strips * STRIP * plan.BN if split else 1
+        size = self._count * columns * plan.group * STRIP * plan.BN if split else 1
         self._workspace = torch.empty(size, dtype=torch.float32, device=device)
-        self._arrived = torch.zeros(groups * columns * plan.strips if split else 1, dtype=torch.int32, device=device)
+        self._arrived = torch.zeros(groups * columns * plan.group if split else 1, dtype=torch.int32, device=device)
         module = compiled.module(SOURCE, str(device), plan.defines(strips.piece, case.dtype))
         self._function = module.function("bsr_wgmma", shared=plan.shared)
         self._threads = 128 * (plan.strips + 1)
         resident = self._function.blocks_per_multiprocessor(self._threads)
         resident *= torch.cuda.get_device_properties(device).multi_processor_count
-        self._grid = min(self._count * columns, resident // plan.cluster * plan.cluster)
+        blocks = self._count * columns * (2 if plan.share == 2 else 1)
+        self._grid = min(blocks, resident // 2 * 2 if plan.share else resident)
         self._x: tuple[int, Any] = (0, None)
         self.config: dict[str, Any] = {
             **plan._asdict(),
@@ -143,6 +164,7 @@ class _Prepared:
             self._x[1],
             self._strips.tiles,
             self._strips.meta,
+            self._heads,
             self._items,
             self._strips.rows,
             y,
@@ -184,9 +206,9 @@ class BsrWgmma(BaseKernel):
         with step("convert"):
             operand = convert.bsr_operand(matrix, r, case.block_cols, case.dtype, device)
         with step("order rows"):
-            order = order_by_overlap(operand, case.K, plan.strips * STRIP // r)
+            order = order_by_overlap(operand, case.K, plan.group * STRIP // r)
         with step("pack strips"):
-            strips = strips_of(operand, order, case.K, plan.strips)
+            strips = strips_of(operand, order, case.K, plan.group, plan.step)
         return _Prepared(strips, plan, case)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsity_roofline.kernels.bsr._strips import Strips, order_by_overlap, piece_of, strips_of
+from sparsity_roofline.kernels.bsr.mma import slices_of
 from sparsity_roofline.kernels.convert import BsrOperand, by_falling_length
 
 
@@ -28,7 +29,7 @@ def weight(mask: np.ndarray, r: int, c: int, seed: int = 0) -> tuple[BsrOperand,
 def unpack(s: Strips, M: int, K: int) -> torch.Tensor:
     """The dense weight, by the words of ``Strips`` and the order of core matrices that the MMA's descriptor names."""
     out = torch.zeros(M, K)
-    packed, flat = 64 // s.piece, s.tiles.float()
+    packed, flat = s.step // s.piece, s.tiles.float()
     m, k = np.meshgrid(np.arange(64), np.arange(s.piece), indexing="ij")
     at = k // 16 * 1024 + k % 16 // 8 * 512 + m // 8 * 64 + m % 8 * 8 + k % 8
     tile = 0
@@ -57,19 +58,20 @@ def unpack(s: Strips, M: int, K: int) -> torch.Tensor:
 @given(
     st.sampled_from([(16, 16), (32, 32), (64, 64), (128, 128), (48, 16), (32, 64), (64, 32), (16, 128), (80, 48)]),
     st.integers(1, 4),
+    st.sampled_from([32, 64]),
     st.integers(1, 9),
     st.integers(1, 6),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     st.integers(0, 99),
 )
 def test_every_stored_element_is_found_where_the_mma_reads_it(
-    block: tuple[int, int], strips: int, block_rows: int, block_cols: int, density: float, seed: int
+    block: tuple[int, int], strips: int, step: int, block_rows: int, block_cols: int, density: float, seed: int
 ) -> None:
     r, c = block
     rng = np.random.default_rng(seed)
     operand, dense = weight(rng.random((block_rows, block_cols)) < density, r, c)
     order = torch.from_numpy(rng.permutation(block_rows)).int()
-    packed = strips_of(operand, order, block_cols * c, strips)
+    packed = strips_of(operand, order, block_cols * c, strips, step)
     assert torch.equal(unpack(packed, block_rows * r, block_cols * c), dense)
     rows = packed.rows.view(-1)
     assert sorted(rows[rows >= 0].tolist()) == list(range(0, block_rows * r, 16))
@@ -100,3 +102,33 @@ def test_rows_that_are_alike_end_up_in_one_run() -> None:
     operand, _ = weight(mask, 16, 16)
     runs = mask[order_by_overlap(operand, 320, 3).numpy()].reshape(4, 3, -1)
     assert (runs == runs[:, :1]).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([(16, 16, 1), (32, 16, 2), (32, 32, 1), (64, 64, 2), (64, 32, 4), (128, 128, 4), (96, 48, 2)]),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.integers(0, 99),
+)
+def test_slices_hold_every_element_in_the_registers_order(
+    block: tuple[int, int, int], block_rows: int, block_cols: int, density: float, seed: int
+) -> None:
+    r, c, units = block
+    operand, dense = weight(np.random.default_rng(seed).random((block_rows, block_cols)) < density, r, c)
+    tiles, columns, groups = slices_of(operand, units)
+    row, k = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
+    lane = row % 8 * 4 + k % 8 // 2  # m16n8k16: the lane and, of its eight values, the one at (row, k)
+    at = torch.from_numpy(lane * 8 + k // 8 * 4 + row // 8 * 2 + k % 2)
+    out = torch.zeros_like(dense)
+    for first_tile, first_column, count, first_row in groups.tolist():
+        for i in range(count):
+            k0 = int(columns[first_column + i]) * 16
+            for u in range(units):
+                part = tiles[first_tile + i].view(units, 256)[u].float()[at]
+                out[first_row + 16 * u : first_row + 16 * u + 16, k0 : k0 + 16] += part
+    assert torch.equal(out, dense)
+    lengths = groups[:, 2].tolist()
+    assert lengths == sorted(lengths, reverse=True)
+    assert sorted(groups[:, 3].tolist()) == list(range(0, block_rows * r, 16 * units))
