@@ -142,6 +142,23 @@ def test_patterns_and_hardware_of_ones_own(cli: Run, tmp_path: Path) -> None:
     assert mine["reuses"] >= 1
 
 
+def test_examples_are_what_their_page_says(cli: Run) -> None:
+    folder = Path(__file__).resolve().parents[1] / "examples"
+    code, out, err = cli("hardware", "show", folder / "next_gpu.toml", "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert (shown["device"], shown["kind"], shown["dram_bandwidth"]) == ("next GPU", "assumed", 8e12)
+    assert shown["peaks"]["fp16_flops"] == 2 * 989.5e12
+    patterns = ("vector16", "3 of 8 by table", "fp4 values, 2:4")
+    chosen = [word for name in patterns for word in ("--pattern", name)]
+    code, out, err = cli("predict", "--shape", "4096x4096x1", "--patterns", folder / "patterns.toml", *chosen, "--json")
+    assert code == 0, err
+    stored = {case["pattern"]: case["stored_bytes"] / 4096**2 for case in json.loads(out)["cases"]}
+    # bytes a dense element: a tenth with an index for 16; 3 of 8 with 6 bits for 8; half of half a byte with 2 bits
+    assert stored == pytest.approx({"vector16": 0.1 * (2 + 4 / 16), "3 of 8 by table": 0.75 + 6 / 64,
+                                    "fp4 values, 2:4": 0.25 + 0.125}, rel=1e-3)  # fmt: skip
+
+
 def test_anyones_measurements(cli: Run, times: Path, tmp_path: Path) -> None:
     mapping = tmp_path / "mine.toml"
     mapping.write_text('[columns]\ngpu = "card"\n[values]\npattern = "2:4"\n')

@@ -27,6 +27,9 @@ COLUMNS = (
 
 GROUP = ["device", "dtype", "pattern"]
 
+FEW = 10
+"""Rows below which the best constant fits whatever there is, and beating it says nothing."""
+
 
 def measured_of(rows: pd.DataFrame) -> dict[str, FloatArray]:
     """Quantity -> measured figures, NaN where a row lacks a side."""
@@ -134,7 +137,10 @@ def beaten(compared: pd.DataFrame, constant: str) -> list[str]:
     lines = []
     for (device, dtype, pattern), part in whole.groupby(GROUP, sort=False):
         mape = dict(zip(part["model"], part["mape"], strict=True))
-        limit = mape[constant]
+        limit, rows = mape[constant], int(part["n"].max())
+        if rows < FEW:
+            lines.append(f"{device} {dtype} {pattern}: {rows} rows are too few to judge a model against a constant")
+            continue
         for name, value in mape.items():
             if name != constant:
                 verdict = "beats" if value < limit else "does not beat"

@@ -19,6 +19,7 @@ def command() -> None:
     Examples:
       sparsity-roofline hardware list
       sparsity-roofline hardware show h100
+      sparsity-roofline hardware show next_gpu.toml
       sparsity-roofline hardware show here
       sparsity-roofline hardware calibrate
     """
@@ -53,11 +54,16 @@ def list_(as_json: bool) -> None:
 @click.argument("gpu", default="here")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show(gpu: str, as_json: bool) -> None:
-    """Every ceiling of one GPU with its source; GPU is a name of `hardware list`, or `here` for this machine's."""
+    """Every ceiling of one GPU with its source; GPU is a name of `hardware list`, a TOML file, or `here`."""
     from sparsity_roofline.model import hardware
 
     if gpu == "here":
         _show_measured(as_json)
+        return
+    if gpu.endswith(".toml"):
+        from sparsity_roofline.model.assumed import find
+
+        _print_ceilings(find(gpu), as_json)
         return
     name = hardware.datasheet(gpu).device
     rows = [asdict(row) for row in hardware.rows() if row.gpu == name]

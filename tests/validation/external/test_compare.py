@@ -58,7 +58,16 @@ def test_errors_are_hand_worked(file: Path) -> None:
     # plain says 2 and about 1.77: right about the first, wrong about the second
     assert lines.loc[("all", "", "speedup", "plain")]["right"] == 0.5
     assert lines.loc[("N", ">= 1024", "speedup", "plain")]["mape"] == pytest.approx(2 / 1.5625 - 1)
-    assert any("plain does not beat" in message for message in found.messages)
+    assert any("too few to judge" in message for message in found.messages)
+
+
+def test_a_verdict_needs_rows(tmp_path: Path) -> None:
+    path = tmp_path / "times.csv"
+    lines = [f"h100,fp16,1024,1024,{64 * i},2:4,{20 + i},{10 + i}" for i in range(1, 15)]
+    path.write_text("gpu,dtype,M,K,N,pattern,dense_us,sparse_us\n" + "\n".join(lines) + "\n")
+    verdicts = [m for m in validate_measurements(path, resamples=10).messages if "the best constant" in m]
+    assert len(verdicts) == 2
+    assert all(("beats" in m) != ("does not beat" in m) for m in verdicts)
 
 
 def test_what_the_limit_leaves_out_is_binned(file: Path) -> None:
