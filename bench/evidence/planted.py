@@ -114,6 +114,7 @@ def measured(order: Sequence[int]) -> list[dict[str, Any]]:
                     "samples": record.samples,
                     "sm_clock_mhz": record.sm_clock_mhz,
                     "clock_state": record.clock_state,
+                    "device": record.device,
                     "wall_ms": json.loads(record.wall_ns)["total"] / 1e6,
                 }
             )
@@ -229,10 +230,10 @@ class Seen:
     two: float
 
     def __str__(self) -> str:
-        two = "-" if np.isnan(self.two) else f"{self.two:.1%}"
+        intervals, beyond, two = ("-" if np.isnan(x) else f"{x:.1%}" for x in (self.intervals, self.beyond, self.two))
         return (
             f"{self.name:15} {self.percent:4g} % {self.cells:5} {self.processes:9} {self.work - 1:+7.2%} "
-            f"{self.time - 1:+7.2%} {self.intervals:10.1%} {self.beyond:9.1%} {two:>10}"
+            f"{self.time - 1:+7.2%} {intervals:>10} {beyond:>9} {two:>10}"
         )
 
 

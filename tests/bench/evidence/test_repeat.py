@@ -15,6 +15,8 @@ def run(times: list[float], **more: str) -> pd.DataFrame:
         "kernel": "k",
         "status": "ok",
         "time_ns": times,
+        "time_ci_low_ns": [0.996 * t for t in times],
+        "time_ci_high_ns": [1.004 * t for t in times],
         "device": "d",
         "timer": "t",
         "regime_l2": "hot",
@@ -29,6 +31,12 @@ def test_shares_bias_and_classes() -> None:
     assert found["20 us and more"].beyond == (0.5, 0.5, 0.0)
     assert found["below 20 us"].worst == pytest.approx(0.5)
     assert found["20 us and more"].bias == pytest.approx(1.025**0.5)
+    assert found["all"].apart == (0.5, 0.5)
+
+
+def test_intervals_apart_in_either_direction() -> None:
+    (part, *_) = repeat(run([1e5, 1e5, 1e5, 1e5]), run([1.009e5, 0.98e5, 1.007e5, 1e5]))
+    assert part.apart == (0.5, 0.25)
 
 
 @pytest.mark.parametrize("column", ["device", "timer", "regime_l2", "regime_clocks"])
