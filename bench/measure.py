@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 _HOST_CACHE_BYTES = 512 << 20
 
+_HOST_CALL_NS = 1_000_000
+"""What the host side of one call may take: a single call is timed with it, and only what is far beyond is skipped."""
+
 TOTAL = "total"
 """In ``wall_ns``: the whole job. What the phases beside it leave over is bookkeeping."""
 
@@ -87,6 +90,7 @@ class Bench:
         self._inputs: Recent[torch.Tensor] = Recent(device_budget)
         self._expected: Recent[torch.Tensor] = Recent(0)  # the newest only
         self._rehearsed: set[tuple[str, str]] = set()
+        self._dense_ns: dict[tuple[object, ...], float] = {}
 
     def run(self, case: Case, kernel_name: str, source: int) -> Record:
         """The record of one job. Whatever goes wrong short of the process's death ends as a status."""
@@ -159,6 +163,7 @@ class Bench:
             prepared.launch(x, y)
         with phases("check"):
             self._check(record, y, expected, case, prepared, "")
+        self._worth(kernel, prepared, x, y, case)
         with phases("conversion"):
             sets = self._sets(rotation.Operands(prepared, x, y), matrix, case, kernel)
         if isinstance(self.timer, SettlingTimer):
@@ -176,6 +181,26 @@ class Bench:
             self._check_fresh(record, x, y, expected, case, prepared)
         rows.add_samples(record, samples, self.timer.name, self.regime)
         rows.add_held(record, case, self.evidence.datasheet)
+        if case.format == "dense" and record.time_ns is not None:
+            shape = (case.M, key)
+            self._dense_ns[shape] = min(record.time_ns, self._dense_ns.get(shape, record.time_ns))
+
+    def _worth(self, kernel: Kernel, prepared: Prepared, x: torch.Tensor, y: torch.Tensor, case: Case) -> None:
+        """Refuse to spend samples on a peer that one call shows to be ``skip_above`` times slower than dense."""
+        most = self.stopping.skip_above
+        dense = self._dense_ns.get((case.M, inputs.input_key(case)))
+        if most is None or dense is None or kernel.ours or case.format == "dense":
+            return
+        synchronize(self.evidence.device)
+        start = time.perf_counter_ns()
+        prepared.launch(x, y)
+        synchronize(self.evidence.device)
+        taken = time.perf_counter_ns() - start
+        if taken > most * dense + _HOST_CALL_NS:
+            raise Unsupported(
+                f"not timed: one call takes {taken / 1e6:.3g} ms, more than {most:g} times the dense product's "
+                f"{dense / 1e6:.3g} ms (the suite's skip_above)"
+            )
 
     def _rehearse(self, matrix: Matrix, case: Case, kernel: Kernel) -> None:
         """Prepare once untimed where this process has not yet: what libraries load and compile at their first use is no

@@ -164,6 +164,7 @@ _TIMING: dict[str, Check] = {
     "minimum": _whole(2),
     "maximum": _whole(2),
     "seconds": _number(1e-3, 3600.0, "seconds from 0.001 to 3600"),
+    "skip_above": _number(1.0, 1e9, "a factor of at least 1"),
 }
 _ENTRY: dict[str, Check] = {
     "collection": _text,

@@ -36,6 +36,7 @@ class Stopping:
         half_width_ns: absolute half-width that is enough too (the device clock's grid is 32 ns).
         minimum, maximum: samples.
         seconds: wall time for the samples of one case.
+        skip_above: a peer whose call takes more than so many times the dense product's is not timed; None times all.
     """
 
     half_width: float = 0.005
@@ -43,6 +44,7 @@ class Stopping:
     minimum: int = 20
     maximum: int = 200
     seconds: float = 2.0
+    skip_above: float | None = None
 
 
 @dataclass

@@ -355,3 +355,54 @@ def test_a_dense_case_multiplies_the_weight_it_names() -> None:
     seeded = bench.run(replace(case, weight=inputs.SEEDED), "dense.t", -1)
     assert (seeded.status, seeded.weight) == ("ok", "seeded")
     assert np.array_equal(multiplied[-1].numpy(), inputs.dense_weight(24, 40, 0).dense_operand())
+
+
+def test_a_peer_far_slower_than_the_dense_product_is_not_timed(bench: Bench, monkeypatch) -> None:
+    """Dense is said to take 2 us; the peer sleeps 20 ms a call, ours too, and only the peer is skipped."""
+    import time
+
+    class Slow(Torch):
+        def prepare(self, matrix, case, device, step=no_step):
+            prepared = super().prepare(matrix, case, device, step)
+            launch = prepared.launch
+
+            def late(x, y):
+                time.sleep(0.02)
+                launch(x, y)
+
+            prepared.launch = late
+            return prepared
+
+    class Ours(Slow):
+        ours = True
+
+    class Dense(Torch):
+        name, format = "dense.t", "dense"
+
+        def prepare(self, matrix, case, device, step=no_step):
+            from sparsity_roofline.kernels import convert
+
+            w = convert.dense_operand(matrix, case.dtype, device)
+
+            class Prepared:
+                config: dict = {}  # noqa: RUF012
+
+                def launch(self, x, y):
+                    torch.mm(w, x, out=y)
+
+            return Prepared()
+
+    bench.kernels = {"csr.t": Slow(), "csr.o": Ours(), "dense.t": Dense()}
+    dense = Case("c", "dense/24x40", 24, 40, 7, "dense", "dense", "fp32", nnz=960, used_columns=40)
+    bench.stopping = Stopping(skip_above=20)
+    assert bench.run(a_case(), "csr.t", 0).status == "ok"  # the dense time is not known yet
+    assert bench.run(dense, "dense.t", -1).status == "ok"
+    skipped = bench.run(a_case(), "csr.t", 0)
+    assert skipped.status == "unsupported"
+    assert "not timed: one call takes" in skipped.reason
+    assert "more than 20 times the dense product's 0.002 ms" in skipped.reason
+    assert skipped.time_ns is None
+    assert bench.run(a_case(), "csr.o", 0).status == "ok"
+    assert bench.run(a_case(N=8), "csr.t", 0).status == "ok"  # another shape, without a dense time
+    bench.stopping = Stopping()
+    assert bench.run(a_case(), "csr.t", 0).status == "ok"
