@@ -27,7 +27,7 @@ class KernelModel:
         name, format: as in the registry of kernels.
         unit: ``own`` or ``cuda``.
         tiles: (BM, BN, BK) by unit.
-        split, gathers, decodes, sorted, resident, alignment, tile: see ``kernels.toml``.
+        split, decodes, resident, alignment, stores, strip, panels, product, tile: see ``kernels.toml``.
     """
 
     name: str
@@ -35,11 +35,13 @@ class KernelModel:
     unit: Literal["own", "cuda"]
     tiles: Mapping[str, tuple[tuple[int, int, int], ...]]
     split: tuple[int, ...] = (1,)
-    gathers: bool = False
     decodes: bool = False
-    sorted: bool = False
     resident: int = 0
     alignment: Literal["bytes", "triton"] = "bytes"
+    stores: Literal["format", "bitmap"] = "format"
+    strip: int = 0
+    panels: bool = False
+    product: str | None = None
     tile: Mapping[str, str | float] | None = None
 
     def runs_on(self, dtype: str) -> Unit:

@@ -19,11 +19,13 @@ def written_back(output: Floats, read: Floats, resident: Floats | float) -> Floa
     return output * np.maximum(0.0, 1.0 - left)
 
 
-def tile_bytes(BM: Floats, BN: Floats, depth: Floats, weight: Floats, x: Floats, x_rows: Floats) -> Floats:
-    """Bytes one tile fetches through L2: depth (BM w + x_rows BN b).
+def tile_bytes(
+    BM: Floats, BN: Floats, weight: Floats, element: Floats, x: Floats, element_bytes: Floats | float
+) -> Floats:
+    """Bytes one tile fetches through L2: BM x weight elements of W, x rows of BN elements of X.
 
-    ``weight``: bytes of W per stored element with its share of indices, ``x``: bytes of an element of X, ``x_rows``:
-    rows of X a step along K reads per element of depth: 1 where the tile's rows of W share their columns (dense, bsr),
-    BM where every row has columns of its own (csr). 128 x 256 tiles of fp16, K = 4096: 4096 (128 + 256) 2 B = 3.1 MB.
+    ``element``: bytes of an element of W with its share of indices; ``x``: equal to ``weight`` where the rows of a tile
+    share their columns (dense, bsr), BM times that where every row has columns of its own (csr). 128 x 256 tiles of
+    fp16, K = 4096: 128 x 4096 x 2 B + 4096 x 256 x 2 B = 3.1 MB.
     """
-    return depth * (BM * weight + x_rows * BN * x)
+    return BM * weight * element + x * BN * element_bytes

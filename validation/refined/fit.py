@@ -58,10 +58,13 @@ class Fitted:
 def free_constants(kernel: str, records: pd.DataFrame) -> tuple[str, ...]:
     """The constants that a kernel's records can tell: no split where it never splits K, and so on."""
     known = kernels()[kernel]
+    if known.product:
+        return ("tile_s", "l2_factor")  # the rest is the other kernel's
     free = ["unit_fraction", "step_s", "tile_s"]
-    if known.format in GATHERING or len(known.split) > 1:
+    splits = len(known.split) > 1 or "split" in (known.tile or {})
+    if known.format in GATHERING or splits:
         free.append("l2_factor")
-    if len(known.split) > 1:
+    if splits:
         free.append("split_s")
     if (records["N"] % 16 != 0).any() or (known.format in ("dense", "nm") and (records["K"] % 16 != 0).any()):
         free.append("misaligned")

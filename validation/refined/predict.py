@@ -15,7 +15,7 @@ from sparsity_roofline.model.refined import PARTS, Side, Terms, side
 from sparsity_roofline.model.table import TABLE_FORMATS, CaseTable
 from sparsity_roofline.model.terms.constants import KernelConstants
 from sparsity_roofline.model.terms.kernel import kernels
-from sparsity_roofline.model.terms.tiles import Tiling, resident
+from sparsity_roofline.model.terms.tiles import Tiling, accumulators_held, resident
 
 COUNTS = ("M", "K", "N", "nnz", "stored_blocks", "block_rows", "block_cols", "n", "m", "used_columns")
 BUFFERS = {5: 3, 7: 4}
@@ -35,26 +35,26 @@ def table_of(records: pd.DataFrame) -> CaseTable:
 
 def tiling_of(records: pd.DataFrame) -> Tiling:
     """The tile of each record's configuration, arrays of shape (rows, 1); NaN where it names none."""
-    wanted = ("kernel", "kernel_config", "dtype", "N", "block_rows", "block_cols")
+    wanted = ("kernel", "kernel_config", "dtype", "M", "N", "block_rows", "block_cols")
     rows = [_tile(*values) for values in zip(*(records[name] for name in wanted), strict=True)]
     columns = np.asarray(rows, dtype=np.float64).reshape(len(records), 5).T[:, :, None]
     return Tiling(*columns)
 
 
-def _tile(kernel: str, config: str, dtype: str, N: int, r: int, c: int) -> tuple[float, ...]:
+def _tile(kernel: str, config: str, dtype: str, M: int, N: int, r: int, c: int) -> tuple[float, ...]:
     """(BM, BN, BK, split, resident)."""
     unknown = (np.nan,) * 5
     known = kernels().get(kernel)
     if known is None or not config or known.tile is None:
         return unknown
-    chosen: Mapping[str, Any] = {**json.loads(config), "N": N, "block_rows": r, "block_cols": c}
+    chosen: Mapping[str, Any] = {**json.loads(config), "M": M, "N": N, "block_rows": r, "block_cols": c}
     try:
         BM, BN, BK = (_figure(known.tile[name], chosen) for name in ("BM", "BN", "BK"))
         split = _figure(known.tile.get("split", 1), chosen)
-        programs = chosen.get("resident") or _resident(known.tile, chosen, DTYPES[dtype].element_bytes, BM, BN, BK)
+        programs = _resident(known.tile, chosen, DTYPES[dtype].element_bytes, BM, BN, BK) or known.resident
     except (KeyError, TypeError, ZeroDivisionError):
         return unknown
-    return BM, BN, BK, split, float(programs or known.resident)
+    return BM, BN, BK, split, float(programs or accumulators_held(np.float64(BM), np.float64(BN)))
 
 
 def _figure(rule: str | float, chosen: Mapping[str, Any]) -> float:
@@ -71,6 +71,8 @@ def _figure(rule: str | float, chosen: Mapping[str, Any]) -> float:
 
 def _resident(tile: Mapping[str, Any], chosen: Mapping[str, Any], size: int, BM: float, BN: float, BK: float) -> int:
     """Programs on a multiprocessor, from the buffers and warps that the configuration names; 0 where it names none."""
+    if "resident" in tile:
+        return int(_figure(tile["resident"], chosen))
     if "warps" not in tile or "stages" not in tile:
         return 0
     warps, stages = int(_figure(tile["warps"], chosen)), int(_figure(tile["stages"], chosen))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsity_roofline.model.terms import l2, latency, tiles, traffic, waves
+from sparsity_roofline.model.terms import l2, latency, tiles, traffic, walk, waves
 from sparsity_roofline.model.terms.overlap import combine
 
 SIZE = st.floats(1.0, 1e6)
@@ -111,9 +111,9 @@ class TestTraffic:
 
     def test_bytes_of_a_tile(self) -> None:
         # fp16, K = 4096, 128 x 256: 4096 (128 + 256) 2 B = 3.1 MB
-        assert traffic.tile_bytes(a(128), a(256), a(4096), a(2), a(2), a(1)) == 4096 * 384 * 2
+        assert traffic.tile_bytes(a(128), a(256), a(4096), a(2), a(4096), 2.0) == 4096 * 384 * 2
         # csr, one row of 10 elements with 4-byte indices: 10 (2 + 4) + 10 * 64 * 2 B
-        assert traffic.tile_bytes(a(1), a(64), a(10), a(6), a(2), a(1)) == 10 * 6 + 10 * 64 * 2
+        assert traffic.tile_bytes(a(1), a(64), a(10), a(6), a(10), 2.0) == 10 * 6 + 10 * 64 * 2
 
 
 class TestL2:
@@ -154,3 +154,18 @@ class TestOverlap:
 
     def test_nothing_takes_no_time(self) -> None:
         assert combine([a(0), a(0)], 1.5) == 0
+
+
+class TestWalk:
+    def test_two_block_rows_share_an_eighth_of_their_columns_at_a_quarter(self) -> None:
+        assert walk.union(a(0.25), a(2)) == 0.4375
+        assert walk.union(a(0.25), a(0.5)) == 0.25, "a tile lower than a block walks that block's columns"
+
+    @given(SHARE, st.floats(0.1, 64.0))
+    def test_a_union_lies_between_one_member_and_all_columns(self, density: float, members: float) -> None:
+        share = float(walk.union(a(density), a(members))[0])
+        assert density - 1e-12 <= share <= min(1.0, max(members, 1.0) * density + 1e-12)
+
+    def test_a_union_against_drawn_masks(self) -> None:
+        mask = np.random.default_rng(3).random((4, 100_000)) < 0.2
+        assert walk.union(a(0.2), a(4)) == pytest.approx(mask.any(axis=0).mean(), abs=0.01)
