@@ -13,6 +13,7 @@ from sparsity_roofline.kernels.protocol import Device, Kernel
 from sparsity_roofline.kernels.registry import select as select_kernels
 from sparsity_roofline.model.case import Case, Format, Layout, format_of
 from sparsity_roofline.model.pattern import DENSE
+from sparsity_roofline.model.text import encodable
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _names(globs: Sequence[str], usable: Mapping[str, Kernel], only: Sequence[st
 
 
 def _chosen(infos: Sequence[MatrixInfo], entry: Entry, where: str, notes: list[str]) -> list[MatrixInfo]:
-    absent = 0
+    absent = odd = 0
     strata: dict[tuple[object, ...], list[int]] = {}
     seen: set[tuple[object, ...]] = set()
     for place, info in enumerate(infos):
@@ -125,6 +126,9 @@ def _chosen(infos: Sequence[MatrixInfo], entry: Entry, where: str, notes: list[s
             continue
         if not info.present:
             absent += 1
+            continue
+        if not all(map(encodable, filter(None, (info.name, info.network, info.layer, info.method)))):
+            odd += 1
             continue
         stratum = (info.network, info.method, str(info.pattern), info.target_sparsity)
         shape = (*stratum, info.rows, info.cols, info.columns_per_image)
@@ -134,6 +138,8 @@ def _chosen(infos: Sequence[MatrixInfo], entry: Entry, where: str, notes: list[s
         strata.setdefault(stratum, []).append(place)
     if absent:
         notes.append(f"{where}: {absent} matrices are listed but not there")
+    if odd:
+        notes.append(f"{where}: {odd} matrices have names that are not UTF-8: rename them to have them measured")
     kept = sorted(place for places in strata.values() for place in _spread(places, entry.max_matrices))
     if not kept:
         notes.append(f"{where}: no matrix matches")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.record import Record
+from sparsity_roofline.model.text import encodable
 
 RAW = "raw_samples_ns"
 COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record) if f.name != RAW)
@@ -67,7 +68,7 @@ def _is(value: Any, base: str) -> bool:
         return isinstance(value, int) and -_INT64 <= value < _INT64
     if base == "float":
         return isinstance(value, float) or (isinstance(value, int) and abs(value) < _INT64)
-    return isinstance(value, str)
+    return isinstance(value, str) and encodable(value)
 
 
 def typed_frame(columns: dict[str, list[Any]], rows: int) -> pd.DataFrame:

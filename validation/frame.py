@@ -9,6 +9,7 @@ import pandas as pd
 
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.record import CEILINGS, PRESETS, STATUSES, Record
+from sparsity_roofline.model.text import printable
 
 REQUIRED = ("status", "kernel", "format", "dtype", "M", "K", "N")
 """Columns without which a table is not a table of records."""
@@ -45,7 +46,8 @@ def normalise(records: pd.DataFrame) -> pd.DataFrame:
             typed[field.name] = np.array([not pd.isna(v) and bool(v) for v in column], dtype=bool)
         else:
             text = column.astype(object)
-            typed[field.name] = text.where(text.notna(), "").astype(str).astype(object)
+            # Names come from files: from here on, every text of a record can be shown as it is.
+            typed[field.name] = text.where(text.notna(), "").astype(str).map(printable).astype(object)
     return pd.DataFrame(typed, index=out.index)
 
 

@@ -34,6 +34,7 @@ _RC: dict[str, Any] = {
     "legend.frameon": False,
     "figure.dpi": 100.0,
     "savefig.dpi": 200.0,
+    "text.parse_math": False,  # a name may hold a dollar sign
     "svg.hashsalt": "sparsity-roofline",
     "svg.fonttype": "path",
 }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparsity_roofline.model.text import printable
 from sparsity_roofline.validation.amortisation import COLUMNS as AMORTISATION
 from sparsity_roofline.validation.summary import by_kernel, headline
 
@@ -162,12 +163,25 @@ def to_markdown(table: pd.DataFrame, headings: dict[str, str] | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
+_MARKDOWN = str.maketrans({
+    **{c: f"\\{c}" for c in "\\|`*[~"}, "<": "&lt;", "&": "&amp;", "\n": " ",
+})  # fmt: skip
+
+
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    """Names come from files: no cell may end its row, hold HTML or a link, or change how the rest reads."""
+    return printable(text.translate(_MARKDOWN))
+
+
+def _no_formula(value: Any) -> Any:
+    """A spreadsheet takes a text cell that begins like this for a formula, and runs it; an apostrophe makes it text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> Path:
     """Write with six significant digits and a header, also when there is no row."""
+    text = [name for name in table.columns if table[name].dtype.kind not in "biufc"]
+    table = table.assign(**{name: table[name].map(_no_formula) for name in text})
     table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     return path
 

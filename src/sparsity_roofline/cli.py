@@ -13,6 +13,7 @@ import click
 
 from sparsity_roofline import __version__
 from sparsity_roofline.model.errors import UserError
+from sparsity_roofline.model.text import LONGEST, printable
 
 VERBS = {
     "run": "Predict, measure and validate in one go.",
@@ -82,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return 2
     except click.ClickException as error:
-        click.echo(f"error: {_one_line(error)}", err=True)
+        click.echo(f"error: {printable(_one_line(error), LONGEST)}", err=True)
         return 2
     except UserError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error), LONGEST)}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file or folder that the system refuses is the user's to mend; anything else is a bug of ours.
         if error.filename is None and error.errno not in _FULL:
             raise
-        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        place = "" if error.filename is None else f"{printable(os.fsdecode(error.filename))}: "
         click.echo(f"error: {place}{error.strerror}", err=True)
         return 4 if error.errno in _FULL else 2
 

@@ -59,17 +59,17 @@ def check_matrix(matrix: Matrix) -> None:
 
 def guarded(read: Callable[[Path, bytes], None], folder: Path, data: bytes) -> str:
     """``read``, or ``refused``; a message must be one printable line."""
+    from sparsity_roofline.model.text import printable
+
     try:
         read(folder, data)
     except UserError as error:
-        from sparsity_roofline.model.text import printable
-
-        shown = printable(str(error))
-        assert "\n" not in shown
-        assert shown.isprintable()
-        assert len(shown) < 5000, f"a message of {len(shown)} characters"
-        return "refused"
-    return "read"
+        message = str(error)
+    else:
+        return "read"
+    assert printable(message).isprintable()
+    assert len(message) < 5000, f"a message of {len(message)} characters"
+    return "refused"
 
 
 # -- matrices
@@ -359,7 +359,7 @@ def _suite(folder: Path, data: bytes) -> None:
 
 
 @cache
-def _records() -> list[dict[str, object]]:
+def records() -> list[dict[str, object]]:
     from sparsity_roofline.model.case import Case
     from sparsity_roofline.model.record import TIMING_FIELDS, Record
 
@@ -384,7 +384,7 @@ def _records() -> list[dict[str, object]]:
 
 
 def _jsonl_seeds() -> list[bytes]:
-    lines = b"".join(json.dumps(r).encode() + b"\n" for r in _records())
+    lines = b"".join(json.dumps(r).encode() + b"\n" for r in records())
     return [lines, lines[:-20]]
 
 
@@ -419,7 +419,7 @@ def _parquet_seeds() -> list[bytes]:
 
     out = []
     with tempfile.TemporaryDirectory() as folder:
-        for table in (records_table(records_frame(_records())), samples_table(_records())):
+        for table in (records_table(records_frame(records())), samples_table(records())):
             write_parquet(table, Path(folder) / "t.parquet")
             out.append((Path(folder) / "t.parquet").read_bytes())
     return out

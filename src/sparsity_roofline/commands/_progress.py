@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from sparsity_roofline.bench.events import Event
 from sparsity_roofline.commands._duration import short
+from sparsity_roofline.model.text import LONGEST, printable
 
 LINE_EVERY_S = 15.0
 
@@ -19,14 +20,14 @@ class RunProgress:
     """Context manager; call it with each event. Writes to stderr, so that stdout stays the result's."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
         self._bad = 0
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -57,13 +58,18 @@ class RunProgress:
         if self._bar is not None and self._task is not None:
             text = f"{event.job.kernel} {event.job.case.matrix}"[-60:] if event.job is not None else event.kind
             self._bar.update(
-                self._task, description=text, completed=event.done, total=event.total, left=short(event.eta_s or 0.0)
+                self._task,
+                description=printable(text),
+                completed=event.done,
+                total=event.total,
+                left=short(event.eta_s or 0.0),
             )
         elif time.monotonic() - self._last_line > LINE_EVERY_S:
             self._say(f"{event.done} of {event.total} jobs, about {short(event.eta_s or 0.0)} left")
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
+        text = printable(text, LONGEST)
         if self._bar is not None:
             self._bar.console.print(text, markup=False)
         else:

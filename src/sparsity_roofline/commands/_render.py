@@ -9,14 +9,26 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from sparsity_roofline.model.text import printable
+
+
+class SafeConsole(Console):
+    """A console that shows what does not print as its escape: names and reasons come from files."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's; line breaks stay."""
+        super().print(
+            *("\n".join(map(printable, o.split("\n"))) if isinstance(o, str) else o for o in objects), **options
+        )
 
 
 def console() -> Console:
     """The terminal. Not a terminal (a pipe, a CI log): wide enough that tables are not folded."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    found = SafeConsole(highlight=False, emoji=False)
+    return found if found.is_terminal else SafeConsole(highlight=False, emoji=False, width=160)
 
 
 def print_table(
@@ -36,7 +48,7 @@ def print_table(
             no_wrap=i in whole,
         )
     for row in rows:
-        table.add_row(*(escape(text(cell)) for cell in row))
+        table.add_row(*(Text(text(cell)) for cell in row))
     out = console()
     if title:
         out.print(title, style="italic", markup=False, soft_wrap=True)
@@ -44,12 +56,12 @@ def print_table(
 
 
 def text(value: Any) -> str:
-    """A cell: figures to three or four digits, nothing for None and NaN."""
+    """A cell: figures to three or four digits, nothing for None and NaN, names without controls."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return printable(str(value))
 
 
 def print_json(value: Any) -> None:
