@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 WIDTHS = {16: ((16, 2), (16, 4)), 64: ((64, 4), (32, 4)), 65: ((128, 4), (256, 4), (256, 8))}
-"""Columns of Y per program and its warps, by N: up to 16, up to 64, beyond. The ones that won a wider sweep on an H100."""
+"""Columns of Y per program and its warps, by N: up to 16, up to 64, beyond. What won a wider sweep on an H100."""
 
 STAGES = (2, 4)
 GROUP_ROWS = 4
