@@ -24,7 +24,7 @@ class Strips(NamedTuple):
 
     Attributes:
         tiles: (tiles, 64 * piece), every tile in the order in which the MMA reads it.
-        meta: (steps, step / piece + 2), int32: columns of the pieces in units of ``piece`` (-1: none), first tile, mask.
+        meta: (steps, step / piece + 2), int32: the pieces' columns in units of ``piece`` (-1: none), first tile, mask.
             Bit s * (step / piece) + i of the mask: strip s has a tile in the i-th piece.
         rows: (groups, strips * 4), int32: first row of Y of each unit, -1 where there is none.
         starts: (groups + 1), int64, on the CPU: first step of each group.

@@ -75,11 +75,21 @@ def slices_of(operand: convert.BsrOperand, units: int) -> Slices:
     return Slices(tiles.view(tiles.shape[0], units * 256), columns, table[order].int().contiguous())
 
 
-def choose(M: int, N: int, r: int) -> Tile:
-    """The variant for a shape and blocks of r rows."""
+def choose(M: int, K: int, N: int, r: int, density: float) -> Tile:
+    """The variant for a shape, blocks of r rows and a share of stored blocks.
+
+    From a sweep on an H100 (five shapes, N of 16, 64 and 256): more warps where a block has many slices and there are
+    few blocks; two units where X would otherwise pass through L2 for every 16 rows.
+    """
     BN = 16 if N <= 16 else 32 if N <= 32 else 64
-    units = 2 if r % 32 == 0 and (BN > 16 or M >= 32 * 264) else 1
-    return Tile(units, BN, 8, 4)
+    slices, rows = density * K / 16, -(-M // 16)
+    if N > 64 and r % 32 == 0 and M > 1024:
+        return Tile(2, BN, 4, 3)
+    if BN > 16 and r % 32 == 0 and slices >= 64 and M > 1024:
+        return Tile(2, BN, 8, 6)
+    if BN == 16:
+        return Tile(1, BN, 4 if rows > 528 and r < 64 else 16 if slices >= 48 and rows <= 528 else 8, 4)
+    return Tile(1, BN, 16 if rows <= 64 and slices >= 64 else 4 if rows > 528 or N > 64 else 8, 4)
 
 
 class _Prepared:
@@ -128,7 +138,8 @@ class BsrMma(BaseKernel):
         return YES
 
     def prepare(self, matrix: Matrix, case: Case, device: Device, step: Step = no_step) -> Prepared:
-        tile = choose(case.M, case.N, case.block_rows)
+        blocks = -(-case.M // case.block_rows) * -(-case.K // case.block_cols)
+        tile = choose(case.M, case.K, case.N, case.block_rows, case.stored_blocks / max(blocks, 1))
         with step("convert"):
             operand = convert.bsr_operand(matrix, case.block_rows, case.block_cols, case.dtype, device)
         with step("pack slices"):

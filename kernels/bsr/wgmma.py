@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from heapq import heapreplace
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 SOURCE = Path(__file__).with_name("_wgmma.cu")
-SHARED_LIMIT = 227 * 1024 - 512  # a block's shared memory on Hopper, less barriers and masks
+L2_BYTES_PER_NS = 57.0  # a multiprocessor's share of 7.5 TB/s (measured, H100)
+MMA_CLOCK_GHZ = 1.5  # columns of a 64 x 16 by 16 x n product take half a clock each; less than the clock, as measured
+TILE_NS = 1500.0  # start and store of a tile
+SHARED_LIMIT = 227 * 1024 - 1024  # a block's shared memory on Hopper, less barriers and masks
 
 
 class Plan(NamedTuple):
@@ -109,6 +114,38 @@ def items_of(strips: Strips, parts: int) -> list[tuple[int, int, int, int, int]]
     return out
 
 
+def cost_of(steps: int, tiles: int, plan: Plan, piece: int) -> float:
+    """Time of an item by one column tile, in ns: bytes through a multiprocessor's share of L2, or its tensor cores."""
+    fetched = 2 * plan.BN * plan.step * steps + 2 * STRIP * piece * tiles
+    return TILE_NS + max(fetched / L2_BYTES_PER_NS, tiles * piece / 16 * max(plan.BN, 32) / 2 / MMA_CLOCK_GHZ)
+
+
+def schedule_of(costs: Sequence[float], columns: int, panel: int, workers: int) -> list[list[int]]:
+    """Rounds of tiles, one a worker (-1: none), so that all workers are busy for about the same time.
+
+    Tiles are numbered as ``tile_of`` in ``_wgmma.cu`` does it. Each goes, in their order, to the worker that is free
+    first, as a queue would have it, but the same one every time.
+
+    Args:
+        costs: of each item by one column tile.
+        columns: column tiles.
+        panel: column tiles walked together.
+        workers: blocks, or clusters, that run together.
+    """
+    tiles = len(costs) * columns
+    if tiles <= workers:
+        return [list(range(tiles)) + [-1] * (workers - tiles)]
+    queue = [(0.0, worker) for worker in range(workers)]
+    lists: list[list[int]] = [[] for _ in range(workers)]
+    for tile in range(tiles):
+        start, inside = divmod(tile, len(costs) * panel)
+        item = inside // min(panel, columns - start * panel)
+        busy, worker = queue[0]
+        lists[worker].append(tile)
+        heapreplace(queue, (busy + costs[item], worker))
+    return [list(round) for round in zip_longest(*lists, fillvalue=-1)]
+
+
 def heads_of(strips: Strips, items: torch.Tensor) -> torch.Tensor:
     """(items, 32, ints of a step): the first 32 steps of each item; what lies beyond the item's end is never used."""
     import torch
@@ -140,6 +177,12 @@ class _Prepared:
         resident *= torch.cuda.get_device_properties(device).multi_processor_count
         blocks = self._count * columns * (2 if plan.share == 2 else 1)
         self._grid = min(blocks, resident // 2 * 2 if plan.share else resident)
+        pairs = 2 if plan.share else 1
+        per_step = torch.diff(strips.meta[:, -2].cpu(), append=torch.tensor([strips.tiles.shape[0]]))
+        counted = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(per_step, 0)]).tolist()
+        costs = [cost_of(item[2] - item[1], counted[item[2]] - counted[item[1]], plan, strips.piece) for item in items]
+        rounds = schedule_of(costs, columns // 2 if plan.share == 1 else columns, plan.panel, self._grid // pairs)
+        self._rounds, self._schedule = len(rounds), torch.tensor(rounds, dtype=torch.int32, device=device)
         self._x: tuple[int, Any] = (0, None)
         self.config: dict[str, Any] = {
             **plan._asdict(),
@@ -172,6 +215,8 @@ class _Prepared:
             self._arrived,
             M,
             N,
+            self._schedule,
+            self._rounds,
             self._count,
             self._tiles_n,
             self._plan.panel,
