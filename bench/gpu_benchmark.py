@@ -55,7 +55,6 @@ class GpuBenchmark:
     def __init__(self, benchmark: Any, clock: DeviceClock) -> None:
         self._benchmark = benchmark
         self._clock = clock
-        self._device: Device | None = None
 
     @property
     def extra_info(self) -> dict[str, Any]:
@@ -100,14 +99,14 @@ class GpuBenchmark:
         if self._benchmark.disabled:
             self._benchmark.pedantic(call)
             return result
-        self._device = pick_device()
-        used = timer_for(self._device, timer)
+        device = pick_device()
+        used = timer_for(device, timer)
         try:
             samples = used.measure(call, Regime(l2), stopping or Default())
         except (InvalidMeasurement, UserError) as error:
             self._fail(f"invalid measurement: {error}")
         self._tell(samples.busy_ns)
-        self._info(samples, used.name, l2, flops, bytes, sol_us)
+        self._info(samples, device, used.name, l2, flops, bytes, sol_us)
         return result
 
     def case(
@@ -139,11 +138,11 @@ class GpuBenchmark:
         """
         from sparsity_roofline.bench.environment import pick_device
 
-        place = self._device = device or pick_device()
+        place = device or pick_device()
         case, matrix = _problem(shape, pattern, sparsity, dtype or ("fp32" if place == "cpu" else "fp16"))
         bench = _bench(place, extra_kernels)
         if kernel not in bench.kernels:
-            raise UserError(f"no kernel {kernel!r}: there are {', '.join(bench.kernels)}")
+            self._fail(f"no kernel {kernel!r}: there are {', '.join(bench.kernels)}")
         if self._benchmark.disabled:
             self._benchmark.pedantic(lambda: _checked(bench, kernel, case, matrix))
             return None
@@ -158,30 +157,32 @@ class GpuBenchmark:
         self.extra_info.update(_figures(record, case))
         return record
 
-    def machine(self) -> dict[str, Any]:
-        """What the device is, if one was used."""
-        if self._device is None:
-            return {}
-        from sparsity_roofline.bench import environment
-
-        name = environment.device_name(self._device)
-        return {"name": name, "uuid_hash": environment.device_hash(self._device), "kind": self._device}
-
     def _fail(self, text: str) -> NoReturn:
-        self._benchmark.skipped = True  # pytest-benchmark would warn of a fixture that was not used
-        pytest.fail(text, pytrace=False)
+        """Fail inside pytest-benchmark, which would else warn of a fixture that was not used."""
+        self._benchmark.pedantic(lambda: pytest.fail(text, pytrace=False))
+        raise AssertionError("unreachable")
 
     def _tell(self, times_ns: list[float]) -> None:
         left = iter(times_ns)
         self._benchmark.pedantic(lambda: self._clock.advance(next(left, 0.0)), rounds=len(times_ns))
 
     def _info(
-        self, samples: Samples, timer: str, l2: str, flops: float | None, moved: float | None, sol_us: float | None
+        self,
+        samples: Samples,
+        device: Device,
+        timer: str,
+        l2: str,
+        flops: float | None,
+        moved: float | None,
+        sol_us: float | None,
     ) -> None:
         import numpy as np
 
+        from sparsity_roofline.bench.environment import device_name
+
         ns = float(np.median(samples.busy_ns))
         info: dict[str, Any] = {
+            "device": device_name(device),
             "timer": timer,
             "l2": l2,
             "kernels_per_call": samples.kernels_per_call,

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sparsity_roofline.bench.gpu_benchmark import GpuBenchmark
 
 FIXTURE = "gpu_benchmark"
@@ -23,9 +21,6 @@ BENCHMARK = "benchmark"
 
 class WithBenchmark:
     """What is registered where pytest-benchmark runs."""
-
-    def __init__(self) -> None:
-        self._facts: dict[str, Any] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -39,20 +34,12 @@ class WithBenchmark:
                 item.add_marker(pytest.mark.benchmark(**{**given, "timer": DeviceClock()}), append=False)
 
     @pytest.fixture(name=FIXTURE)
-    def gpu_benchmark(self, request: pytest.FixtureRequest, benchmark: Any) -> Iterator[GpuBenchmark]:
+    def gpu_benchmark(self, request: pytest.FixtureRequest, benchmark: Any) -> GpuBenchmark:
         """Times a callable, or a kernel of the registry on a case, by this package's timers: see ``GpuBenchmark``."""
         from sparsity_roofline.bench.gpu_benchmark import GpuBenchmark
 
         marker = request.node.get_closest_marker(BENCHMARK)
-        used = GpuBenchmark(benchmark, marker.kwargs["timer"])
-        yield used
-        self._facts.update(used.machine())
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_benchmark_update_machine_info(self, config: pytest.Config, machine_info: dict[str, Any]) -> None:
-        """The device, if one was used: files of another one are then told apart."""
-        if self._facts:
-            machine_info["device"] = dict(self._facts)
+        return GpuBenchmark(benchmark, marker.kwargs["timer"])
 
 
 class WithoutBenchmark:

@@ -1,24 +1,21 @@
-"""Is the gate right? The same commit against itself, and slowdowns of known size.
+"""Is the gate right? The same commit against itself, and slowdowns of known size, in the same processes.
 
-    python -m sparsity_roofline.bench.evidence.gate OUT [--part same] [--part planted] [--processes 3]
+    python -m sparsity_roofline.bench.evidence.gate OUT [--processes 2]
     python -m sparsity_roofline.bench.evidence.gate OUT --judge
 
-- same: three sides of one commit, in fresh processes in turn; each is compared with each other, in one look. Every
-  REGRESSED or IMPROVED is a false one, and no second look takes it back.
-- planted: ``dense.slowed`` does more work by design, one arm for each percentage, and each is compared with the arm
-  that does none; what is not SAME is measured again. A percentage more work is a little less than that of time, so that
-  a little more is planted than is to be found; the table tells both.
+Two sides, base and head, take turns in fresh processes, as in ``compare --worktree``. Both are this commit. Only in
+head the kernels of ``slowed_together`` do more work, by design; each percentage is judged as a comparison of its own.
+All other cells are the same on both sides: every way to divide the processes into two sides is a comparison of the
+commit with itself, in which every REGRESSED and IMPROVED is a false one. There is one look: none is taken back.
 
-Both go the way that ``compare --worktree`` goes. On a GPU every kernel is first compiled by processes side by side
-whose times are thrown away. OUT gets the records of every process (one Parquet file a side, a run id for each process),
-the comparisons as JSON, the log, and ``gate.json`` with the summary; ``--judge`` makes comparisons and summary again
-from the records.
+Each process leaves its run folder in OUT/runs as it goes. ``--judge`` makes the rest of them: one file of records a
+side, with a run id for each process (which stands for OUT/runs where that is gone), the comparisons as JSON, and
+``gate.json`` with the summary.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import shutil
 import sys
@@ -30,74 +27,57 @@ from typing import Any
 
 import pandas as pd
 
-from sparsity_roofline.bench.compare import IMPROVED, REGRESSED, Comparison, Rule, compare_sides, read_side
-from sparsity_roofline.bench.compare_live import Arm, Cells, Process, Request, compare_arms, measure_arms
+from sparsity_roofline.bench.compare import IMPROVED, REGRESSED, Comparison, Side, compare_sides, read_side
+from sparsity_roofline.bench.compare_live import Arm, Request, measure_arms
 from sparsity_roofline.bench.compare_reports import to_json
 from sparsity_roofline.bench.environment import pick_device
 from sparsity_roofline.bench.evidence.slowed import VARIABLE
-from sparsity_roofline.bench.folder import ENVIRONMENT, PARQUET, read_json, write_json
-from sparsity_roofline.bench.only import write_cells
+from sparsity_roofline.bench.evidence.slowed_together import WORK
+from sparsity_roofline.bench.folder import ENVIRONMENT, write_json
 from sparsity_roofline.bench.plan import make_plan
-from sparsity_roofline.bench.store import read_records, write_records
+from sparsity_roofline.bench.store import write_records
 from sparsity_roofline.bench.suites.load import parse_suite
-from sparsity_roofline.bench.timing.gpu import SETTLE
 from sparsity_roofline.kernels.protocol import Device
 from sparsity_roofline.kernels.registry import load_kernels
 from sparsity_roofline.model.errors import UserError
 
-PLANTED = {3: "3.5", 5: "5.5", 10: "11"}
-"""What is to be found, in percent of time -> what is planted, in percent of work."""
 AIMS = {3: 0.5, 5: 0.95, 10: 1.0}
 """Share of the cells, noise permitting, in which a slowdown of so many percent must be found."""
-SIDES = ("one", "two", "three")
-KERNEL = {"cuda": "dense.slowed", "cpu": "csr.slowed"}
-SLOWED = "sparsity_roofline.bench.evidence.slowed"
+SIDES = ("base", "head")
+SLOWED = "sparsity_roofline.bench.evidence.slowed_together"
+LOG, RUNS, SUMMARY = "log.txt", "runs", "gate.json"
 
 SUITES = {
-    # Short and middling kernels of three formats, ours and the vendor's.
-    ("same", "cuda"): """
-name = "same"
-devices = ["cuda"]
+    # Planted first, so that a run that is cut short has them. Their K is 200 steps: percentages are whole steps.
+    "cuda": """
 dtypes = ["fp16", "fp32"]
 [timing]
-minimum = 20
-maximum = 40
+minimum = 12
+maximum = 16
 seconds = 0.2
+[[entries]]
+collection = "shapes:512x6400,1024x6400"
+prune = ["unstructured"]
+sparsities = [0.9]
+columns = [256, 512, 1024]
+kernels = ["csr.cusparse"]
+dense = ["dense.slowed.*"]
 [[entries]]
 collection = "shapes:512x512,1024x512,512x2048"
 prune = ["unstructured"]
-sparsities = [0.7, 0.9]
-columns = [64, 256, 1024, 4096]
+sparsities = [0.7, 0.8, 0.9]
+columns = [256, 512, 1024, 2048]
 kernels = ["csr.triton", "csr.cusparse"]
 dense = ["dense.cublas"]
 [[entries]]
 collection = "shapes:512x512,1024x512,512x2048"
-prune = ["block32x32", "block64x64"]
+prune = ["block64x64"]
 sparsities = [0.9]
-columns = [64, 256, 1024, 4096]
+columns = [256, 512, 1024, 2048]
 kernels = ["bsr.triton", "bsr.cusparse"]
 dense = ["dense.cublas"]
 """,
-    # K is 200 steps of the dense kernel's K loop: every percentage is whole steps.
-    ("planted", "cuda"): """
-name = "planted"
-devices = ["cuda"]
-dtypes = ["fp16", "fp32"]
-[timing]
-minimum = 20
-maximum = 40
-seconds = 0.2
-[[entries]]
-collection = "shapes:512x6400,1024x6400,2048x6400"
-prune = ["unstructured"]
-sparsities = [0.9]
-columns = [128, 256, 512, 1024]
-kernels = ["csr.slowed"]
-dense = ["dense.slowed"]
-""",
-    ("same", "cpu"): """
-name = "same"
-devices = ["cpu"]
+    "cpu": """
 [timing]
 minimum = 10
 maximum = 10
@@ -110,145 +90,103 @@ columns = [16, 32]
 kernels = ["csr.scipy"]
 dense = ["dense.torch"]
 """,
-    ("planted", "cpu"): """
-name = "planted"
-devices = ["cpu"]
-[timing]
-minimum = 10
-maximum = 10
-seconds = 0.1
-[[entries]]
-collection = "shapes:256x512"
-prune = ["unstructured"]
-sparsities = [0.9]
-columns = [16, 32]
-kernels = ["csr.slowed"]
-dense = ["dense.torch"]
-""",
 }
 
 
-LOOKS = {"same": 1, "planted": 2}
-WALLS = "walls.json"
-
-
 class Log:
-    """What was done, with the second it began, on stderr and in a list."""
+    """What was done and when, in seconds from the beginning, on stderr and in a file."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._start = time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._start
-
     def __call__(self, text: str) -> None:
-        self.lines.append(f"{self.seconds:7.2f} s  {text}")
-        sys.stderr.write(self.lines[-1] + "\n")
+        line = f"{time.monotonic() - self._start:7.2f} s  {text}\n"
+        sys.stderr.write(line)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
 
-def measure(out: Path, parts: Sequence[str], processes: int, device: Device) -> None:
-    """Measure and keep the records in ``out``; what was finished is kept whatever happens.
+def measure(out: Path, processes: int, device: Device) -> None:
+    """Measure into ``out/runs``; what a process has finished is there whatever happens next.
 
     Raises:
-        UserError: a process measured nothing.
+        UserError: a process measured nothing, or ``out`` holds something.
     """
-    log = Log()
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    walls: dict[str, float] = read_json(out / WALLS)["seconds"] if (out / WALLS).exists() else {}
+    log = Log(out / LOG)
     with tempfile.TemporaryDirectory() as folder:
-        for part in parts:
-            began, runs = log.seconds, Path(folder) / part
-            suite = Path(folder) / f"{part}.toml"
-            suite.write_text(SUITES[part, device], encoding="utf-8")
-            arguments = ("--suite", str(suite), "--device", device)
-            if part == "planted":
-                arguments += ("--kernel", SLOWED)
-            jobs = make_plan(
-                parse_suite(suite.read_text(encoding="utf-8"), part),
-                kernels=load_kernels([SLOWED] if part == "planted" else []),
-                device=device,
-            ).jobs
-            cells = [job.key for job in jobs if part == "same" or job.kernel == KERNEL[device]]
-            request = Request(arguments, processes, LOOKS[part], ahead=device == "cuda")
-            log(f"{part}: {len(cells)} cells")
-            try:
-                if device == "cuda":
-                    _compile(Path(folder) / "compiled", arguments, cells)
-                    log("compiled")
-                if part == "same":
-                    measure_arms([Arm(name) for name in SIDES], runs, request, cells=cells, say=log)
-                else:
-                    arms = [Arm(f"slowed-{percent}", environment={VARIABLE: work}) for percent, work in PLANTED.items()]
-                    base = Arm("base", environment={VARIABLE: "0"})
-                    compare_arms(base, arms, runs, request, cells=cells, say=log)
-            finally:
-                walls[part] = round(log.seconds - began, 1)
-                _keep(runs, out / part, out)
-                write_json(out / WALLS, {"seconds": walls, "processes": processes, "device": device})
-                log("kept")
-                (out / f"log-{part}.txt").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
-
-
-def _compile(folder: Path, arguments: Sequence[str], cells: Cells) -> None:
-    """One process for each kernel, all at once: compilers leave their work on disk, times are worth nothing."""
-    folder.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        started = []
-        for kernel in dict.fromkeys(kernel for _, kernel in cells):
-            named = folder / f"{kernel}.json"
-            write_cells([cell for cell in cells if cell[1] == kernel], named)
-            more = [*arguments, "--cells", str(named)]
-            started.append(Process(Arm("compile"), folder / kernel, more, {SETTLE: "0"}))
-            stack.callback(started[-1].close)
-        for process in started:
-            process.release()
-        for process in started:
-            process.wait()
-
-
-def _keep(runs: Path, target: Path, out: Path) -> None:
-    """One file of records for each arm; the environment once."""
-    target.mkdir(parents=True, exist_ok=True)
-    for arm in sorted(path for path in runs.glob("*") if path.is_dir()):
-        folders = sorted(path.parent for path in arm.glob(f"*/{PARQUET}"))
-        if not folders:
-            continue
-        write_records(pd.concat([read_records(f) for f in folders], ignore_index=True), target / f"{arm.name}.parquet")
-        if not (out / ENVIRONMENT).exists():
-            shutil.copyfile(folders[0] / ENVIRONMENT, out / ENVIRONMENT)
+        suite = Path(folder) / "gate-evidence.toml"
+        suite.write_text(SUITES[device], encoding="utf-8")
+        plan = make_plan(parse_suite(SUITES[device], "gate-evidence"), kernels=load_kernels([SLOWED]), device=device)
+        # Of the long weights only the planted kernels are of interest.
+        cells = [job.key for job in plan.jobs if job.case.K != 6400 or job.kernel.startswith("dense.slowed")]
+        arguments = ("--suite", str(suite), "--device", device, "--kernel", SLOWED)
+        request = Request(arguments, processes, 1, ahead=device == "cuda")
+        log(f"{len(cells)} cells, {processes} processes a side")
+        arms = [Arm(name, environment={VARIABLE: planted}) for name, planted in zip(SIDES, "01", strict=True)]
+        measure_arms(arms, out / RUNS, request, cells=cells, say=log)
+    log("end")
 
 
 def judge(out: Path) -> dict[str, Any]:
-    """Compare what ``measure`` kept, write each comparison and ``gate.json``; its content.
+    """Judge what ``measure`` left, write the comparisons and ``gate.json``; its content.
 
     Raises:
-        UserError: nothing was measured there.
+        UserError: nothing was measured there, or on one side only.
     """
-    found: dict[str, Any] = {**read_json(out / WALLS), "same": [], "planted": []}
-
-    def compared(part: str, base: str, head: str) -> Comparison:
-        sides = (read_side(out / part / f"{name}.parquet", name) for name in (base, head))
-        comparison = compare_sides(*sides, Rule(looks=LOOKS[part]))
-        (out / part / f"{base}-{head}.json").write_text(to_json(comparison), encoding="utf-8")
-        return comparison
-
-    if (out / "same").exists():
-        for base, head in itertools.combinations(SIDES, 2):
-            found["same"].append(_same(f"{base} and {head}", compared("same", base, head)))
-    if (out / "planted").exists():
-        for percent in PLANTED:
-            found["planted"].append(_planted(compared("planted", "base", f"slowed-{percent}"), out, percent))
-    write_json(out / "gate.json", found)
+    sides = [_side(out, name) for name in SIDES]
+    planted = [side.records["kernel"].str.startswith("dense.slowed.") for side in sides]
+    same = pd.concat([s.records[~p].assign(of=s.label) for s, p in zip(sides, planted, strict=True)])
+    found: dict[str, Any] = {"processes": [side.processes for side in sides], "same": [], "planted": []}
+    for number, comparison in enumerate(_divided(same), 1):
+        (out / f"same-{number}.json").write_text(to_json(comparison), encoding="utf-8")
+        found["same"].append(_same(comparison))
+    for percent in WORK:
+        kernel = f"dense.slowed.{percent}"
+        base, head = (Side(s.label, s.records[s.records["kernel"] == kernel]) for s in sides)
+        if len(base.records) and len(head.records):
+            comparison = compare_sides(base, head)
+            (out / f"planted-{percent}.json").write_text(to_json(comparison), encoding="utf-8")
+            found["planted"].append(_planted(comparison, base, percent))
+    write_json(out / SUMMARY, found)
     return found
 
 
-def _same(name: str, comparison: Comparison) -> dict[str, Any]:
+def _side(out: Path, name: str) -> Side:
+    """From the run folders, which then become one file, or from that file."""
+    runs, file = out / RUNS / name, out / f"{name}.parquet"
+    if runs.exists():
+        side = read_side(runs, name)
+        write_records(side.records.drop(columns="process"), file)
+        first = sorted(runs.iterdir())[0]
+        if (first / ENVIRONMENT).exists() and not (out / ENVIRONMENT).exists():
+            shutil.copyfile(first / ENVIRONMENT, out / ENVIRONMENT)
+    return read_side(file, name)
+
+
+def _divided(records: pd.DataFrame) -> list[Comparison]:
+    """A comparison for every way to divide the processes into two sides as large; first the way they were measured."""
+    runs = records.groupby("of", sort=False)["run_id"].unique()
+    everyone = [run for side in SIDES for run in runs[side]]
+    half = len(everyone) // 2
+    out = []
+    for chosen in itertools.combinations(everyone, half):
+        if everyone[0] not in chosen:
+            break  # from here on they are those before, the sides exchanged
+        ours = records["run_id"].isin(chosen)
+        parts = [records[mask].assign(process=lambda r: r["run_id"].map(everyone.index)) for mask in (ours, ~ours)]
+        label = [" and ".join(str(everyone.index(run) + 1) for run in part["run_id"].unique()) for part in parts]
+        out.append(compare_sides(Side(label[0], parts[0]), Side(label[1], parts[1])))
+    return out
+
+
+def _same(comparison: Comparison) -> dict[str, Any]:
     cells = comparison.cells
     return {
-        "name": name,
+        "sides": f"{comparison.base} against {comparison.head}",
         "cells": len(cells),
         **comparison.counts,
         "beyond_3_percent": int((cells["change"].abs() > 0.03).sum()),
@@ -257,20 +195,19 @@ def _same(name: str, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _planted(comparison: Comparison, out: Path, percent: int) -> dict[str, Any]:
+def _planted(comparison: Comparison, base: Side, percent: int) -> dict[str, Any]:
     """In how many cells the slowdown was found, of all and of those whose noise allows it.
 
-    Noise allows it where one process of the baseline spreads by at most half of what the slowdown exceeds the threshold
-    by. The baseline's spread is looked at alone, so that what was found has no say in it.
+    Noise allows it where one process of the baseline spreads by at most a quarter of what the slowdown exceeds the
+    threshold by. The baseline's spread is looked at alone, so that what was found has no say in it.
     """
-    base = [read_side(out / "planted" / "base.parquet", name) for name in ("base", "itself")]
-    spread = compare_sides(*base).cells.set_index(["case", "kernel"])["spread"]
-    cells = comparison.cells.join(spread.rename("own_spread"), on=["case", "kernel"])
-    allowed = cells[cells["own_spread"] <= (percent / 100 - cells["threshold"]) / 2]
+    alone = compare_sides(base, Side("itself", base.records)).cells.set_index(["case", "kernel"])["spread"]
+    cells = comparison.cells.join(alone.rename("own_spread"), on=["case", "kernel"])
+    allowed = cells[cells["own_spread"] <= (percent / 100 - cells["threshold"]) / 4]
     found = int((allowed["verdict"] == REGRESSED).sum())
     return {
         "percent": percent,
-        "work": PLANTED[percent],
+        "work": WORK[percent],
         "cells": len(cells),
         "found": int((cells["verdict"] == REGRESSED).sum()),
         "allowed": len(allowed),
@@ -278,7 +215,7 @@ def _planted(comparison: Comparison, out: Path, percent: int) -> dict[str, Any]:
         "share": found / len(allowed) if len(allowed) else None,
         "aim": AIMS[percent],
         "median_change": float(cells["change"].median()),
-        "lowest_change": float(cells["change"].min()),
+        "median_own_spread": float(cells["own_spread"].median()),
         "called_faster": int((cells["verdict"] == IMPROVED).sum()),
     }
 
@@ -286,34 +223,32 @@ def _planted(comparison: Comparison, out: Path, percent: int) -> dict[str, Any]:
 def told(found: dict[str, Any]) -> str:
     """The summary as text."""
     lines = [
-        f"{row['name']}: {row['cells']} cells: {row['REGRESSED']} REGRESSED, {row['IMPROVED']} IMPROVED, {row['SAME']} "
-        f"SAME, {row['INCONCLUSIVE']} INCONCLUSIVE; {row['beyond_3_percent']} differ by more than 3 %, spread of one "
-        f"process {row['median_spread']:.2%}"
+        f"same commit, processes {row['sides']}: {row['cells']} cells: {row['REGRESSED']} REGRESSED, "
+        f"{row['IMPROVED']} IMPROVED, {row['SAME']} SAME, {row['INCONCLUSIVE']} INCONCLUSIVE; "
+        f"{row['beyond_3_percent']} differ by more than 3 %, spread of one process {row['median_spread']:.2%}"
         for row in found["same"]
     ]
     for row in found["planted"]:
         share = "none" if row["share"] is None else f"{row['share']:.0%}"
         lines.append(
-            f"{row['percent']:2} % ({row['work']} % work, {row['median_change']:+.1%} time): found in {row['found']} "
-            f"of {row['cells']} cells, in {row['found_of_allowed']} of the {row['allowed']} whose noise allows it "
-            f"({share}, aim {row['aim']:.0%})"
+            f"planted {row['percent']} % ({row['work']:g} % work, {row['median_change']:+.1%} time): found in "
+            f"{row['found']} of {row['cells']} cells, in {row['found_of_allowed']} of the {row['allowed']} whose noise "
+            f"allows it ({share}, aim {row['aim']:.0%})"
         )
-    walls = ", ".join(f"{name} {seconds:g} s" for name, seconds in found["seconds"].items())
-    return "\n".join([*lines, f"wall time: {walls}, {sum(found['seconds'].values()):.0f} s in all"])
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure unless told only to judge, and print the summary."""
     parser = argparse.ArgumentParser(prog="python -m sparsity_roofline.bench.evidence.gate")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--judge", action="store_true", help="judge the records that are there")
-    parser.add_argument("--part", action="append", choices=list(LOOKS), help="same or planted [both]")
-    parser.add_argument("--processes", type=int, default=3, help="a side, for each look [3]")
+    parser.add_argument("--judge", action="store_true", help="judge what is there")
+    parser.add_argument("--processes", type=int, default=2, help="on each side [2]")
     parser.add_argument("--device", choices=["cuda", "cpu"])
     given = parser.parse_args(list(arguments))
     try:
         if not given.judge:
-            measure(given.out, given.part or list(LOOKS), given.processes, given.device or pick_device())
+            measure(given.out, given.processes, given.device or pick_device())
         sys.stdout.write(told(judge(given.out)) + "\n")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.bench.gate._runs import both, side
 
 from sparsity_roofline.bench.compare import Comparison, Rule, Side, compare, compare_sides, read_side
 from sparsity_roofline.bench.store import write_records
 from sparsity_roofline.cli import main
 from sparsity_roofline.model.errors import UserError
+
+from ._runs import both, side
 
 ROOT = Path(__file__).resolve().parents[3]
 

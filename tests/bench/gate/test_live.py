@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.bench.gate._runs import side
 
 from sparsity_roofline.bench import compare_live
 from sparsity_roofline.bench.compare_live import Arm, Request, compare_arms, measure_arms
@@ -19,6 +18,8 @@ from sparsity_roofline.bench.store import write_records
 from sparsity_roofline.bench.timing import gpu
 from sparsity_roofline.cli import main
 from sparsity_roofline.model.errors import UserError
+
+from ._runs import side
 
 
 class FakeProcess:

@@ -79,8 +79,7 @@ def test_a_kernel_s_device_time_is_in_pytest_benchmark_s_file(pytester: pytest.P
     nnz = round(0.1 * 64 * 64)
     assert info["tflops"] == pytest.approx(2 * nnz * 8 / median_ns / 1e3, rel=0.01)
     assert info["gbps"] > 0
-    whole = json.loads((pytester.path / "out.json").read_text())
-    assert whole["machine_info"]["device"]["kind"] == "cpu"
+    assert info["device"]
 
 
 def test_the_fraction_of_speed_of_light_is_told_where_ceilings_are_kept(pytester: pytest.Pytester) -> None:
@@ -136,7 +135,6 @@ def test_statistics_hold_exactly_the_device_times(pytester: pytest.Pytester) -> 
 def test_compare_and_storage_work_as_pytest_benchmark_s_users_expect(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(CALL)
     run(pytester, "--benchmark-save=first").assert_outcomes(passed=1)
-    pytester.makepyfile(CALL.replace("gpu_benchmark(lambda ms", "gpu_benchmark(lambda ms=0, _=time.sleep(0)"))
     pytester.makepyfile(CALL.replace(' or "out", 2,', ' or "out", 30,'))
     slow = run(pytester, "--benchmark-compare=0001", "--benchmark-compare-fail=median:100%")
     assert slow.ret != 0
@@ -177,8 +175,7 @@ def test_what_a_kernel_cannot_do_skips_and_what_it_does_wrong_fails(pytester: py
     result = run(pytester, "-rs")
     result.assert_outcomes(skipped=1, failed=2)
     result.stdout.fnmatch_lines(["*incorrect: *", "*no kernel 'nonesuch'*", "*runs on cuda only*"])
-    disabled = run(pytester, "--benchmark-disable", "-k", "wrong or gpu")
-    disabled.assert_outcomes(skipped=1, failed=1)
+    run(pytester, "--benchmark-disable").assert_outcomes(skipped=1, failed=2)
 
 
 def test_without_pytest_benchmark_tests_are_skipped_with_the_remedy(pytester: pytest.Pytester) -> None:

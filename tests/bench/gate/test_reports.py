@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
-from tests.bench.gate._runs import side
-from tests.bench.gate.test_compare import with_status
 
 from sparsity_roofline.bench import compare_reports as reports
 from sparsity_roofline.bench.compare import Comparison, compare_sides
+
+from ._runs import side
+from .test_compare import with_status
 
 EVIL = 'net/a|b`c<td><script>alert(1)<script>&amp;\x1b[31m\n::error title=x::y%0A @team ](javascript:x) \u202e"'
 

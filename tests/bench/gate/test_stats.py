@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from tests.bench.gate._runs import both, side
 
 from sparsity_roofline.bench.compare import compare_sides
 from sparsity_roofline.bench.compare_stats import INCONCLUSIVE, REGRESSED, SAME, Rule, Sides, corrected, judge
 from sparsity_roofline.model.errors import UserError
+
+from ._runs import both, side
 
 
 def sides_of(base: np.ndarray, head: np.ndarray, floor: float = 0.0) -> Sides:
