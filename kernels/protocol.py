@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from sparsity_roofline.model.case import Case, Format
+from sparsity_roofline.model.case import Case, Format, Layout
 from sparsity_roofline.model.dtype import DTYPES, Unit
 from sparsity_roofline.model.matrix import Matrix
 
@@ -51,7 +51,10 @@ class Prepared(Protocol):
     config: dict[str, Any]
 
     def launch(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Enqueue Y = W @ X on the current stream: x (K, N), y (M, N), row-major, preallocated; every y is written."""
+        """Enqueue Y = W @ X on the current stream: x (K, N), y (M, N), preallocated; every y is written.
+
+        Both are row-major; for a token-major case both are transposed views of row-major (N, K) and (N, M).
+        """
 
 
 @runtime_checkable
@@ -88,13 +91,17 @@ class Kernel(Protocol):
 
 
 class BaseKernel:
-    """Defaults for a kernel: availability by device, support by dtype and format, no work declared beyond that."""
+    """Defaults for a kernel: availability by device, support by dtype and format, no work declared beyond that.
+
+    ``layouts`` are those of X and Y that it takes, beside the members of ``Kernel``.
+    """
 
     name: str
     format: Format
     version: str = "1"
     devices: tuple[Device, ...] = ("cuda",)
     dtypes: tuple[str, ...] = ("fp16", "bf16", "fp32")
+    layouts: tuple[Layout, ...] = ("row-major",)
     ours: bool = False
 
     def unit(self, dtype: str, device: Device) -> Unit:
@@ -113,7 +120,7 @@ class BaseKernel:
             return Support(f"multiplies {self.format}, not {case.format}")
         if case.dtype not in self.dtypes:
             return Support(f"no {case.dtype}: accepts {', '.join(self.dtypes)}")
-        if case.layout != "row-major":
+        if case.layout not in self.layouts:
             return Support(f"takes X row-major (K, N) only, not {case.layout}")
         return YES
 

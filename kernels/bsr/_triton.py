@@ -9,7 +9,7 @@ import triton.language as tl
 from sparsity_roofline.kernels._tiles import grouped_tile, mma
 
 
-@triton.jit(do_not_specialize=["block_rows", "M", "K"])
+@triton.jit(do_not_specialize=["block_rows"])
 def bsr_spmm(
     indptr,
     indices,
@@ -29,6 +29,7 @@ def bsr_spmm(
     TRANSPOSED: tl.constexpr,
     GROUP: tl.constexpr,
     PRECISION: tl.constexpr,
+    TOKEN_MAJOR: tl.constexpr,
     WIDE: tl.constexpr,
 ):
     """BM rows of one block row by BN columns of Y per program.
@@ -36,7 +37,7 @@ def bsr_spmm(
     The stored columns of a block row, block after block, form one packed inner dimension of ``count * C`` that is
     walked BK at a time: several small blocks make one step, a large block several. ``order`` lists block rows by
     falling block count. TRANSPOSED accumulates Y^T = X^T W^T, so that the narrow side (BM of 16 or 32) is the MMA's
-    n, not its m of 64. WIDE: offsets need int64.
+    n, not its m of 64. TOKEN_MAJOR: x is (N, K) and y (N, M) in memory. WIDE: offsets need int64.
     """
     SUB: tl.constexpr = (R + BM - 1) // BM  # programs that share a block row because R > BM
     tm, tn = grouped_tile(tl.program_id(0), block_rows * SUB, tl.cdiv(N, BN), GROUP)
@@ -47,7 +48,9 @@ def bsr_spmm(
     cols = tn * BN + tl.arange(0, BN)
     in_block, in_cols = i < R, cols < N
     lane = tl.arange(0, BK)
+    columns = cols
     if WIDE:
+        columns = cols.to(tl.int64)
         first = first.to(tl.int64)
         block_row = block_row.to(tl.int64)
     acc = tl.zeros((BN, BM) if TRANSPOSED else (BM, BN), dtype=tl.float32)
@@ -73,7 +76,11 @@ def bsr_spmm(
             w = tl.load(w_at, mask=in_block[:, None] & held[None, :], other=0.0)
         if WIDE:
             k = k.to(tl.int64)
-        panel = tl.load(x + k[:, None] * N + cols[None, :], mask=in_k[:, None] & in_cols[None, :], other=0.0)
+        if TOKEN_MAJOR:  # noqa: SIM108
+            x_at = x + k[:, None] + columns[None, :] * K
+        else:
+            x_at = x + k[:, None] * N + cols[None, :]
+        panel = tl.load(x_at, mask=in_k[:, None] & in_cols[None, :], other=0.0)
         if TRANSPOSED:  # noqa: SIM108
             acc = mma(tl.trans(panel), tl.trans(w), acc, PRECISION)
         else:
@@ -82,4 +89,8 @@ def bsr_spmm(
         acc = tl.trans(acc)
     rows = block_row * R + i
     mask = (in_block & (rows < M))[:, None] & in_cols[None, :]
-    tl.store(y + rows[:, None] * N + cols[None, :], acc.to(y.dtype.element_ty), mask=mask)
+    if TOKEN_MAJOR:  # noqa: SIM108
+        y_at = y + rows[:, None] + columns[None, :] * M
+    else:
+        y_at = y + rows[:, None] * N + cols[None, :]
+    tl.store(y_at, acc.to(y.dtype.element_ty), mask=mask)

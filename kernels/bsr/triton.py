@@ -62,6 +62,7 @@ class _Prepared:
         self._operand, self._order, self._K = operand, order, case.K
         self._tile = choose(case.block_rows, case.N, case.dtype)
         self._precision = PRECISIONS[case.dtype]
+        self._token_major = case.layout == "token-major"
         self.config: dict[str, Any] = {
             **self._tile._asdict(),
             "index": "int32",
@@ -95,6 +96,7 @@ class _Prepared:
             TRANSPOSED=t.transposed,
             GROUP=t.group,
             PRECISION=self._precision,
+            TOKEN_MAJOR=self._token_major,
             WIDE=is_wide(values, x, y),
             num_warps=t.warps,
             enable_fp_fusion=True,
@@ -107,6 +109,7 @@ class BsrTriton(TritonKernel):
 
     name = "bsr.triton"
     format = "bsr"
+    layouts = ("row-major", "token-major")
 
     def prepare(self, matrix: Matrix, case: Case, device: Device, step: Step = no_step) -> Prepared:
         with step("convert"):

@@ -73,6 +73,7 @@ class DenseCublas(BaseKernel):
     format = "dense"
     devices = ("cuda",)
     dtypes = ("fp16", "bf16", "tf32", "fp32")
+    layouts = ("row-major", "token-major")
 
     def available(self, device: Device) -> Support:
         return super().available(device) and needs_cuda()

@@ -19,7 +19,7 @@ from sparsity_roofline.kernels.protocol import Device, Kernel
 from sparsity_roofline.kernels.reference import check
 from sparsity_roofline.kernels.registry import load_kernels
 from sparsity_roofline.kernels.support import interpreting
-from sparsity_roofline.model.case import Case, format_of
+from sparsity_roofline.model.case import Case, Layout, format_of
 from sparsity_roofline.model.matrix import Matrix
 from sparsity_roofline.model.pattern import Pattern
 
@@ -139,20 +139,23 @@ def parameters() -> Iterator[object]:
                     )
 
 
-def multiply(kernel: Kernel, device: Device, dtype: str, problem: Problem) -> None:
+def multiply(kernel: Kernel, device: Device, dtype: str, problem: Problem, layout: Layout = "row-major") -> None:
     """Run one problem and compare it with NumPy's float64 product of the rounded operands."""
     w = problem.weight()
     matrix = Matrix.from_dense("test", w, pattern=Pattern.parse(problem.pattern))
-    case = Case.of(matrix, problem.N, dtype, kernel.format)
+    case = Case.of(matrix, problem.N, dtype, kernel.format, layout=layout)
     answer = kernel.supports(case, device)
     if not answer:
         pytest.skip(f"{kernel.name}: {answer.reason}")
     storage = torch_dtype(dtype)
     x = torch.from_numpy(np.random.default_rng(1).standard_normal((problem.K, problem.N))).to(storage)
+    operand = x.to(device)
     y = torch.full((problem.M, problem.N), float("nan"), dtype=storage, device=device)
+    if layout == "token-major":
+        operand, y = operand.t().contiguous().t(), y.t().contiguous().t()
     prepared = kernel.prepare(matrix, case, device)
     for _ in range(2):  # a second launch must not depend on what the first left
-        prepared.launch(x.to(device), y)
+        prepared.launch(operand, y)
     expected = torch.from_numpy(w).to(storage).double().numpy() @ x.double().numpy()
     result = y.cpu().double().numpy()
     if not expected.any():
@@ -171,6 +174,20 @@ def test_against_float64(kernel: Kernel, device: Device, dtype: str, problem: Pr
     if not answer:
         pytest.skip(f"{kernel.name}: {answer.reason}")
     multiply(kernel, device, dtype, problem)
+
+
+TOKEN_MAJOR = [k for k in load_kernels().values() if "token-major" in getattr(k, "layouts", ())]
+
+
+@pytest.mark.parametrize("kernel", TOKEN_MAJOR, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu), "cpu"])
+def test_token_major(kernel: Kernel, device: Device, dtype: str) -> None:
+    """X as (N, K) and Y as (N, M) in memory, as a linear layer holds them."""
+    if device == "cpu" and not (interpreting() and kernel.available("cpu")):
+        pytest.skip("checked with TRITON_INTERPRET=1 by test_interpreter.py")
+    for problem in PROBLEMS[kernel.format]:
+        multiply(kernel, device, dtype, problem, "token-major")
 
 
 TRITON = [kernel for kernel in load_kernels().values() if hasattr(kernel, "interpreted")]
