@@ -7,7 +7,7 @@
 // Sums of the parts of K meet in the block that finishes last (CLUSTER = 0: through `partial` in global memory, in the
 // order of the parts, so results do not depend on who is last) or through the shared memory of a cluster (CLUSTER = 1).
 //
-// Bytes: 2 nnz + M K / 8 + 4 M K / 4096 of W once for every NT * 8 columns; X once for every WARPS * RT * 16 rows.
+// Bytes: 4 per stored pair + M K / 16 + M K / 1024 of W once for every NT * 8 columns; X once for every WARPS * RT * 16 rows.
 #include "_bitmap.cuh"
 
 #ifndef CLUSTER
@@ -18,7 +18,7 @@ constexpr int ROWS = WARPS * RT * 16;
 constexpr int COLS = NT * 8;
 constexpr int STEP_K = PANELS * 256;
 constexpr int X_BYTES = STEP_K * COLS * 2;
-constexpr int MASK_BYTES = WARPS * RT * PANELS * 512;
+constexpr int MASK_BYTES = WARPS * RT * PANELS * 256;
 
 // Rows of X lie in shared memory as units of 16 bytes, unit c of row k at (k * NT + c) ^ scatter(k): the eight rows that
 // one phase of ldmatrix reads (k = 8 t + e and a constant, t < 4, e < 2) then lie in eight different bank groups.
@@ -66,7 +66,7 @@ __device__ __forceinline__ void store2(u16* y, long long row, int col, int N, bo
 }
 
 struct Step {
-  u32 first[RT], units[RT];  // of values, 8 to a unit
+  u32 first[RT], units[RT];  // of values, 16 bytes to a unit
 };
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
@@ -107,12 +107,12 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 #pragma unroll
     for (int r = 0; r < RT; ++r) {
       if (strip0 + r >= strips) continue;
-      const u32 mask_at = at + X_BYTES + (warp * RT + r) * PANELS * 512;
-#pragma unroll
-      for (int p = 0; p < PANELS; ++p)
-        copy16_or_zero(mask_at + p * 512 + lane * 16,
-                       masks + (((long long)(strip0 + r) * panels + min(from + p, panels - 1)) * 32 + lane) * 4,
-                       from + p < panels ? 16 : 0);
+      const u32 mask_at = at + X_BYTES + (warp * RT + r) * PANELS * 256;
+      for (int u = lane; u < PANELS * 16; u += 32) {
+        const int p = from + u / 16;
+        copy16_or_zero(mask_at + u * 16, masks + (((long long)(strip0 + r) * panels + min(p, panels - 1)) * 16 + u % 16) * 4,
+                       p < panels ? 16 : 0);
+      }
     }
     const int k0 = from * 256;
     if (aligned & 1) {
@@ -166,22 +166,19 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
       for (int r = 0; r < RT; ++r) value_at[r] = at + X_BYTES + MASK_BYTES + (warp * RT + r) * capacity;
 #pragma unroll 1
       for (int p = 0; p < PANELS; ++p) {
-        uint4 word[RT];
+        Mask mask[RT];
         Starts start[RT];
 #pragma unroll
         for (int r = 0; r < RT; ++r) {
-          word[r] = load_shared16(at + X_BYTES + ((warp * RT + r) * PANELS + p) * 512 + lane * 16);
-          if (strip0 + r >= strips) word[r] = make_uint4(0, 0, 0, 0);
-          start[r] = starts(word[r], lane);
+          mask[r] = load_mask<2>(at + X_BYTES + ((warp * RT + r) * PANELS + p) * 256, lane);
+          if (strip0 + r >= strips) mask[r] = Mask();
+          start[r] = starts(mask[r], lane);
         }
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           u32 a[RT][16];
 #pragma unroll
-          for (int r = 0; r < RT; ++r) {
-            const u32 w = i == 0 ? word[r].x : i == 1 ? word[r].y : i == 2 ? word[r].z : word[r].w;
-            decode16(w, value_at[r] + start[r].word[i] * 2, a[r]);
-          }
+          for (int r = 0; r < RT; ++r) decode32<16>(mask[r].part[i], value_at[r] + start[r].part[i] * 4, a[r]);
           const u32 x_at = at + (p * 256 + i * 64) * NT * 16;
 #pragma unroll
           for (int q = 0; q < 4; ++q) {
@@ -204,12 +201,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
             }
           }
         }
-        // The next panel's values start at the next multiple of 8.
+        // The next panel's values start at the next multiple of 16 bytes.
 #pragma unroll
-        for (int r = 0; r < RT; ++r) {
-          const u32 last = start[r].word[3] + __popc(word[r].w);
-          value_at[r] += (__shfl_sync(~0u, last, 31) + 7) / 8 * 16;
-        }
+        for (int r = 0; r < RT; ++r) value_at[r] += (start[r].all + 3) / 4 * 16;
       }
     }
     __syncthreads();

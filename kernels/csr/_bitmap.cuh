@@ -1,8 +1,10 @@
-// The bitmap layout's decoder: one 32-bit word of a lane, and the run of values it stands for. See bitmap_layout.py.
+// The bitmap layout's decoder: the mask of a lane for a panel, and the run of values each part of it stands for. See
+// bitmap_layout.py.
 //
-// A word covers 16 rows x 64 columns of W for one warp: 32 elements a lane, in the order of the A fragments of four
-// mma.m16n8k16. Bit q * 8 + r * 2 + e is element e of register r of fragment q. The lane's values follow one another
-// in the order of its bits, lanes follow one another, so a lane starts where the lanes before it end.
+// A part covers 16 rows x 64 columns of W for one warp: 32 elements a lane, in the order of the A fragments of four
+// mma.m16n8k16. A bit stands for one element (WIDTH 1: bit q * 8 + r * 2 + e is element e of register r of fragment q)
+// or for a register of two (WIDTH 2: bit q * 4 + r), which is stored if either is. What a lane's bits stand for follows
+// in their order, lanes follow one another, so a lane starts where the lanes before it end.
 #pragma once
 
 typedef unsigned int u32;
@@ -23,19 +25,32 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-__device__ __forceinline__ uint4 load_shared16(u32 from) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from));
-  return v;
+// A lane's mask of a panel, one word a part.
+struct Mask {
+  u32 part[4];
+};
+template <int WIDTH>
+__device__ __forceinline__ Mask load_mask(u32 panel, int lane) {
+  Mask m;
+  if (WIDTH == 1) {
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(m.part[0]), "=r"(m.part[1]), "=r"(m.part[2]), "=r"(m.part[3])
+                 : "r"(panel + lane * 16));
+  } else {
+    u32 low, high;
+    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(low), "=r"(high) : "r"(panel + lane * 8));
+    m.part[0] = low & 0xffff, m.part[1] = low >> 16, m.part[2] = high & 0xffff, m.part[3] = high >> 16;
+  }
+  return m;
 }
 
-// Where each lane's values of each of the four words of a panel start (counted in values), and the panel's total.
-// Two counts travel in one register: a word has at most 1024 values, so sums stay below 2^16.
+// Where each lane's units start, part by part, and how many the panel has.
+// Two counts travel in one register: a part has at most 1024 units, so sums stay below 2^16.
 struct Starts {
-  u32 word[4];
+  u32 part[4], all;
 };
-__device__ __forceinline__ Starts starts(const uint4& w, int lane) {
-  u32 low = __popc(w.x) | __popc(w.y) << 16, high = __popc(w.z) | __popc(w.w) << 16;
+__device__ __forceinline__ Starts starts(const Mask& m, int lane) {
+  u32 low = __popc(m.part[0]) | __popc(m.part[1]) << 16, high = __popc(m.part[2]) | __popc(m.part[3]) << 16;
   const u32 own_low = low, own_high = high;
 #pragma unroll
   for (int step = 1; step < 32; step *= 2) {
@@ -46,10 +61,11 @@ __device__ __forceinline__ Starts starts(const uint4& w, int lane) {
   low -= own_low, high -= own_high;
   Starts s;
   const u32 first = all_low & 0xffff, second = first + (all_low >> 16), third = second + (all_high & 0xffff);
-  s.word[0] = low & 0xffff;
-  s.word[1] = first + (low >> 16);
-  s.word[2] = second + (high & 0xffff);
-  s.word[3] = third + (high >> 16);
+  s.part[0] = low & 0xffff;
+  s.part[1] = first + (low >> 16);
+  s.part[2] = second + (high & 0xffff);
+  s.part[3] = third + (high >> 16);
+  s.all = third + (all_high >> 16);
   return s;
 }
 
@@ -84,13 +100,15 @@ __device__ __forceinline__ void decode16(u32 word, u32 from, u32 (&a)[16]) {
   }
 }
 
-// The same for elements of 32 bits: element e of register r of fragment q at a[(q * 4 + r) * 2 + e].
-__device__ __forceinline__ void decode32(u32 word, u32 from, u32 (&a)[32]) {
+// BITS / 4 units of 32 bits of each fragment, zeros where the bit is 0: unit b of fragment q at a[q * BITS / 4 + b].
+// BITS 16: registers of two 16-bit elements. BITS 32: elements of 32 bits, element e of register r at b = r * 2 + e.
+template <int BITS>
+__device__ __forceinline__ void decode32(u32 part, u32 from, u32 (&a)[BITS]) {
 #pragma unroll
   for (int q = 0; q < 4; ++q) {
-    u32 at = q == 0 ? from : from + 4 * __popc(word & ((1u << (8 * q)) - 1));
+    u32 at = q == 0 ? from : from + 4 * __popc(part & ((1u << (BITS / 4 * q)) - 1));
 #pragma unroll
-    for (int b = 0; b < 8; ++b) {
+    for (int b = q * BITS / 4; b < (q + 1) * BITS / 4; ++b) {
       asm volatile(
           "{\n\t"
           ".reg .pred p;\n\t"
@@ -101,8 +119,8 @@ __device__ __forceinline__ void decode32(u32 word, u32 from, u32 (&a)[32]) {
           "@p ld.shared.b32 %0, [%1];\n\t"
           "@p add.u32 %1, %1, 4;\n\t"
           "}"
-          : "=r"(a[q * 8 + b]), "+r"(at)
-          : "r"(word), "r"(1u << (q * 8 + b)));
+          : "=r"(a[b]), "+r"(at)
+          : "r"(part), "r"(1u << b));
     }
   }
 }

@@ -39,16 +39,15 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
     wait_copies<STAGES - 1>();
     __syncwarp();
     const u32 at = base + stage * (capacity + 512);
-    const uint4 word = load_shared16(at + lane * 16);
-    const Starts start = starts(word, lane);
+    const Mask mask = load_mask<1>(at, lane);
+    const Starts start = starts(mask, lane);
     const int strip = pair / panels, k0 = (pair - strip * panels) * 256;
     const long long row = (long long)strip * 16 + g;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const u32 w = i == 0 ? word.x : i == 1 ? word.y : i == 2 ? word.z : word.w;
 #if BYTES == 2
       u32 a[16];
-      decode16(w, at + 512 + start.word[i] * 2, a);
+      decode16(mask.part[i], at + 512 + start.part[i] * 2, a);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int k = k0 + i * 64 + half * 32 + t * 8;
@@ -60,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
       }
 #else
       u32 a[32];
-      decode32(w, at + 512 + start.word[i] * 4, a);
+      decode32<32>(mask.part[i], at + 512 + start.part[i] * 4, a);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int k = k0 + i * 64 + half * 32 + t * 8;

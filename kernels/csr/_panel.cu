@@ -19,7 +19,6 @@ typedef unsigned short u16;
 constexpr int LANES = BN / 4;
 constexpr int SIDE = 32 / LANES;
 constexpr int ROWS = WARPS * SLOTS * SIDE;
-constexpr int HEADER = (ROWS + 1 + 7) / 8 * 16;  // bytes of row starts ahead of a block's elements
 constexpr int ROW_BYTES = BN * 4;
 constexpr int X_BYTES = (KP + 1) * ROW_BYTES;  // and a row of zeros for elements that only fill a pair
 

@@ -8,13 +8,12 @@
 // The columns of a fragment are not neighbours (bitmap_layout.py), so the rows of X have to be in the same order: the
 // tensor map has five dimensions, (n, e, t, h, q), and a box of (64, 2, 4, 2, 2) delivers 32 rows in that order.
 //
-// CLUSTER = 2: two blocks on neighbouring row tiles share X; each fetches half of it and sends it to both.
 // `parts` > 1: blocks share the inner dimension; the last to finish a tile adds the parts up, always in their order.
 // Blocks are persistent and walk tiles in bands of `band` columns of tiles, so that a band of X stays in L2.
 //
-// Cost of a step (128 x BN x 64): 16384 BN operations; 128 BN bytes of X, 1024 + 16384 d bytes of W from L2.
+// Cost of a step (128 x BN x 64): 16384 BN operations; 128 BN bytes of X, 512 + 16384 (1 - s^2) bytes of W from L2.
 //
-// Macros: BN 64, 128 or 256; XSTAGES; WSTAGES; CLUSTER 1 or 2; BF16 0 or 1.
+// Macros: BN 64, 128 or 256; XSTAGES; WSTAGES; BF16 0 or 1.
 #include "_bitmap.cuh"
 
 typedef unsigned long long u64;
@@ -24,7 +23,7 @@ struct alignas(64) CUtensorMap {
 
 constexpr int X_BYTES = 64 * BN * 2;
 constexpr int BOX_BYTES = 32 * 128, BOXES = BN / 64 * 2;
-constexpr int MASK_BYTES = 8 * 512;
+constexpr int MASK_BYTES = 8 * 256;
 constexpr int WARPS = 8;  // that multiply
 
 #if BF16
@@ -44,22 +43,10 @@ __device__ __forceinline__ void barrier_expect(u32 bar, u32 bytes) {
 __device__ __forceinline__ void barrier_arrive(u32 bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
-__device__ __forceinline__ void barrier_arrive_at(u32 bar, u32 block) {
-  asm volatile(
-      "{\n.reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(bar),
-      "r"(block)
-      : "memory");
-}
 __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
   asm volatile(
       "{\n.reg .pred done;\nagain:\n"
-#if CLUSTER > 1
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-#else
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-#endif
       "@done bra ready;\nbra again;\nready:\n}" ::"r"(bar),
       "r"(parity)
       : "memory");
@@ -70,24 +57,12 @@ __device__ __forceinline__ void bulk_copy(u32 to, const void* from, u32 bytes, u
                : "memory");
 }
 __device__ __forceinline__ void load_box(u32 to, const CUtensorMap* map, int n, int t, u32 bar) {
-#if CLUSTER > 1
-  asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      " [%0], [%1, {%2, %4, %3, %4, %4}], [%5], %6;" ::"r"(to),
-      "l"((u64)map), "r"(n), "r"(t), "r"(0), "r"(bar), "h"((u16)((1 << CLUSTER) - 1))
-      : "memory");
-#else
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       " [%0], [%1, {%2, %4, %3, %4, %4}], [%5];" ::"r"(to),
       "l"((u64)map), "r"(n), "r"(t), "r"(0), "r"(bar)
       : "memory");
-#endif
 }
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
 // X as an operand: rows of 64 columns, n innermost, 128-byte swizzle; 8 rows are 1024 bytes, 64 columns further 8192.
 __device__ __forceinline__ u64 x_descriptor(u32 address) {
   return (u64)((address & 0x3FFFF) >> 4) | (u64)(8192 >> 4) << 16 | (u64)(1024 >> 4) << 32 | 1ull << 62;
@@ -168,21 +143,18 @@ __device__ __forceinline__ void store_tile(float (&d)[BN / 2], u16* y, int row, 
 struct Tile {
   int row, column, part, slot;  // in tiles; slot counts (row, column)
 };
-__device__ __forceinline__ Tile tile_of(int index, int rows, int columns, int parts, int band, int rank) {
+__device__ __forceinline__ Tile tile_of(int index, int rows, int columns, int parts, int band) {
   Tile tile;
   tile.part = index % parts;
   index /= parts;
   const int b = index / (rows * band), inside = index - b * rows * band, width = min(band, columns - b * band);
   tile.column = b * band + inside % width;
-  tile.row = inside / width * CLUSTER + rank;
+  tile.row = inside / width;
   tile.slot = tile.row * columns + tile.column;
   return tile;
 }
 
 extern "C" __global__ void __launch_bounds__(384, 1)
-#if CLUSTER > 1
-    __cluster_dims__(CLUSTER, 1, 1)
-#endif
         bitmap_wgmma(const __grid_constant__ CUtensorMap x_map, const u32* __restrict__ masks,
                      const u32* __restrict__ offsets, const uint4* __restrict__ values, u16* __restrict__ y,
                      float* __restrict__ partial, u32* __restrict__ arrived, int M, int K, int N, int strips,
@@ -196,14 +168,13 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   const u32 x_full = shared_address(barriers), x_empty = x_full + 8 * XSTAGES;
   const u32 w_full = x_empty + 8 * XSTAGES, w_empty = w_full + 8 * WSTAGES;
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x & 31;
-  const int rank = blockIdx.x % CLUSTER, clusters = gridDim.x / CLUSTER;
-  const int count = rows * columns * parts;  // rows: of clusters
+  const int count = rows * columns * parts;
   const int share = (panels + parts - 1) / parts;
 
   if (threadIdx.x == 0) {
     for (int s = 0; s < XSTAGES; ++s) {
       barrier_init(x_full + 8 * s, 1);
-      barrier_init(x_empty + 8 * s, WARPS * CLUSTER);
+      barrier_init(x_empty + 8 * s, WARPS);
     }
     for (int s = 0; s < WSTAGES; ++s) {
       barrier_init(w_full + 8 * s, 8);
@@ -212,18 +183,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
   }
-#if CLUSTER > 1
-  cluster_sync();
-#else
   __syncthreads();
-#endif
 
   if (warp >= WARPS) {  // ---- fetching
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (warp == WARPS && lane == 0) {
       int stage = 0, phase = 1;
-      for (int index = blockIdx.x / CLUSTER; index < count; index += clusters) {
-        const Tile tile = tile_of(index, rows, columns, parts, band, rank);
+      for (int index = blockIdx.x; index < count; index += gridDim.x) {
+        const Tile tile = tile_of(index, rows, columns, parts, band);
         const int first = tile.part * share * 256, last = min(K, first + share * 256);
         for (int k = first; k < last; k += 64) {
           const u32 to = x_ring + stage * X_BYTES;
@@ -231,15 +198,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
           barrier_expect(x_full + 8 * stage, X_BYTES);
 #pragma unroll
           for (int b = 0; b < BOXES; ++b)  // 32 rows x 64 columns
-            if (CLUSTER == 1 || b % CLUSTER == rank)
-              load_box(to + b * BOX_BYTES, &x_map, tile.column * BN + b / 2 * 64, k / 8 + b % 2 * 4, x_full + 8 * stage);
+            load_box(to + b * BOX_BYTES, &x_map, tile.column * BN + b / 2 * 64, k / 8 + b % 2 * 4, x_full + 8 * stage);
           if (++stage == XSTAGES) stage = 0, phase ^= 1;
         }
       }
     } else if (warp == WARPS + 1 && lane < 8) {
       int stage = 0, phase = 1;
-      for (int index = blockIdx.x / CLUSTER; index < count; index += clusters) {
-        const Tile tile = tile_of(index, rows, columns, parts, band, rank);
+      for (int index = blockIdx.x; index < count; index += gridDim.x) {
+        const Tile tile = tile_of(index, rows, columns, parts, band);
         const int first = tile.part * share, last = min(panels, first + share), strip = tile.row * 8 + lane;
         const long long line = (long long)strip * panels;
         const bool inside = strip < strips;
@@ -251,9 +217,9 @@ extern "C" __global__ void __launch_bounds__(384, 1)
           if (inside && panel + 1 < last) after = __ldg(offsets + line + panel + 2);
           const u32 to = w_ring + stage * w_bytes, bar = w_full + 8 * stage;
           barrier_wait(w_empty + 8 * stage, phase);
-          barrier_expect(bar, inside ? 512 + units * 16 : 0);
+          barrier_expect(bar, inside ? 256 + units * 16 : 0);
           if (inside) {
-            bulk_copy(to + lane * 512, masks + (line + panel) * 128, 512, bar);
+            bulk_copy(to + lane * 256, masks + (line + panel) * 64, 256, bar);
             if (units) bulk_copy(to + MASK_BYTES + lane * capacity, values + from, units * 16, bar);
           }
           if (++stage == WSTAGES) stage = 0, phase ^= 1;
@@ -266,8 +232,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     int x_stage = 0, x_phase = 0, w_stage = 0, w_phase = 0;
     float d[BN / 2];
     u32 a[2][16];
-    for (int index = blockIdx.x / CLUSTER; index < count; index += clusters) {
-      const Tile tile = tile_of(index, rows, columns, parts, band, rank);
+    for (int index = blockIdx.x; index < count; index += gridDim.x) {
+      const Tile tile = tile_of(index, rows, columns, parts, band);
       const int first = tile.part * share, last = min(panels, first + share);
       const bool inside = tile.row * 8 + warp < strips;
 #pragma unroll
@@ -276,15 +242,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
       for (int panel = first; panel < last; ++panel) {
         const u32 at = w_ring + w_stage * w_bytes, values_at = at + MASK_BYTES + warp * capacity;
         barrier_wait(w_full + 8 * w_stage, w_phase);
-        uint4 word = load_shared16(at + warp * 512 + lane * 16);
-        if (!inside) word = make_uint4(0, 0, 0, 0);
-        const Starts start = starts(word, lane);
+        Mask mask = load_mask<2>(at + warp * 256, lane);
+        if (!inside) mask = Mask();
+        const Starts start = starts(mask, lane);
         const int steps = min(4, (K - panel * 256 + 63) / 64);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           if (i < steps) {
-            const u32 w = i == 0 ? word.x : i == 1 ? word.y : i == 2 ? word.z : word.w;
-            decode16(w, values_at + start.word[i] * 2, a[i & 1]);
+            decode32<16>(mask.part[i], values_at + start.part[i] * 4, a[i & 1]);
             barrier_wait(x_full + 8 * x_stage, x_phase);
             wgmma_fence();
 #pragma unroll
@@ -292,13 +257,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
               multiply(d, a[i & 1] + q * 4, x_descriptor(x_ring + x_stage * X_BYTES + q * 2048));
             wgmma_commit();
             wgmma_wait<1>();
-            if (used >= 0) {
-#if CLUSTER > 1
-              if (lane < CLUSTER) barrier_arrive_at(x_empty + 8 * used, lane);
-#else
-              if (lane == 0) barrier_arrive(x_empty + 8 * used);
-#endif
-            }
+            if (used >= 0 && lane == 0) barrier_arrive(x_empty + 8 * used);
             used = x_stage;
             if (++x_stage == XSTAGES) x_stage = 0, x_phase ^= 1;
           }
@@ -308,13 +267,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         if (++w_stage == WSTAGES) w_stage = 0, w_phase ^= 1;
       }
       wgmma_wait<0>();
-      if (used >= 0) {
-#if CLUSTER > 1
-        if (lane < CLUSTER) barrier_arrive_at(x_empty + 8 * used, lane);
-#else
-        if (lane == 0) barrier_arrive(x_empty + 8 * used);
-#endif
-      }
+      if (used >= 0 && lane == 0) barrier_arrive(x_empty + 8 * used);
       const int row = tile.row * 128 + warp * 16 + lane / 4, column = tile.column * BN;
       if (parts == 1) {
         store_tile(d, y, row, M, N, column);
@@ -348,7 +301,4 @@ extern "C" __global__ void __launch_bounds__(384, 1)
       store_tile(d, y, row, M, N, column);
     }
   }
-#if CLUSTER > 1
-  cluster_sync();  // neither block's memory goes while the other may still write to it
-#endif
 }

@@ -11,19 +11,21 @@ from sparsity_roofline.kernels.csr.wgmma import by_fragment
 from sparsity_roofline.model.matrix import Matrix
 
 
-def fragments(operand: BitmapOperand) -> np.ndarray:
-    """What every lane holds after decoding: (strips, panels, 4 words, 32 lanes, 4 fragments, 4 registers, 2)."""
+def fragments(operand: BitmapOperand, width: int) -> np.ndarray:
+    """What every lane holds after decoding: (strips, panels, 4 parts, 32 lanes, 4 fragments, 4 registers, 2)."""
     masks = operand.masks.numpy().view(np.uint32)
     strips, panels = masks.shape[:2]
+    bits = 32 // width
     out = np.zeros((strips, panels, 4, 32, 32))
     for strip, panel in np.ndindex(strips, panels):
         at = int(operand.offsets[strip * panels + panel]) * 16 // operand.values.element_size()
-        for word in range(4):
+        for part in range(4):
             for lane in range(32):
-                for bit in range(32):
-                    if masks[strip, panel, lane, word] >> bit & 1:
-                        out[strip, panel, word, lane, bit] = float(operand.values[at])
-                        at += 1
+                mask = int(masks[strip, panel, lane, part // width]) >> part % width * bits & ((1 << bits) - 1)
+                for bit in range(bits):
+                    if mask >> bit & 1:
+                        out[strip, panel, part, lane, bit * width : (bit + 1) * width] = operand.values[at : at + width]
+                        at += width
     return out.reshape(strips, panels, 4, 32, 4, 4, 2)
 
 
@@ -60,12 +62,12 @@ def product_by_mma(held: np.ndarray, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("M", "K", "kept"), [(16, 256, 0.5), (33, 300, 0.2), (5, 40, 1.0), (48, 520, 0.02), (17, 256, 0.0)]
 )
-@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
-def test_the_layout_holds_the_weight(M: int, K: int, kept: float, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "width"), [("fp16", 1), ("fp16", 2), ("fp32", 1)])
+def test_the_layout_holds_the_weight(M: int, K: int, kept: float, dtype: str, width: int) -> None:
     rng = np.random.default_rng(M)
     weight = rng.integers(1, 100, (M, K)).astype(np.float32) * (rng.random((M, K)) < kept)
-    operand = bitmap_operand(Matrix.from_dense("w", weight), dtype, "cpu")
-    held = fragments(operand)
+    operand = bitmap_operand(Matrix.from_dense("w", weight), dtype, "cpu", width)
+    held = fragments(operand, width)
     assert operand.strips == -(-M // 16)
     assert operand.panels == -(-K // 256)
     np.testing.assert_array_equal(dense_from_rows(held)[:M, :K], weight)
