@@ -4,9 +4,9 @@ A store is any folder with run folders somewhere below it. Runs of one commit (p
 one point, the geometric mean of their medians; points are in the order in which their commits were first measured. Time
 is compared in one series only where device, timer, cache state and clocks were the same.
 
-Change points are those of PELT (Killick et al. 2012, by ``ruptures``) on log time, with a cost of squares and a penalty
-of 3 sigma^2 ln(n) for each; sigma comes from the median of successive differences, which a step hardly moves. A step
-below the threshold is not reported.
+Change points are those of kernel change-point detection (Arlot, Celisse and Harchaoui 2019, by ``ruptures``) on log
+time: a Gaussian kernel three sigma wide, which an outlier does not move, and a penalty of 1.5 ln(n) for each. Sigma
+comes from the median of successive differences, which a step hardly moves. A step below the threshold is not reported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from sparsity_roofline.model.errors import UserError
 LEAST_POINTS = 4
 LEAST_SIGMA = 0.002
 """Noise is never taken to be below this share."""
-PENALTY = 3.0
+PENALTY = 1.5
+WIDTH = 3.0
 LIKE = ["case", "kernel", "device", "timer", "regime_l2", "regime_clocks"]
 
 
@@ -156,9 +157,8 @@ def steps(log: npt.NDArray[np.float64], commits: list[str], threshold: float) ->
     if len(log) < LEAST_POINTS:
         return []
     sigma = max(float(median_abs_deviation(np.diff(log), scale="normal")) / np.sqrt(2), LEAST_SIGMA)
-    ends = (
-        ruptures.Pelt(model="l2", min_size=2, jump=1).fit(log[:, None]).predict(PENALTY * sigma**2 * np.log(len(log)))
-    )
+    found = ruptures.KernelCPD(kernel="rbf", params={"gamma": 1 / (2 * (WIDTH * sigma) ** 2)}, min_size=2)
+    ends = found.fit(log[:, None]).predict(pen=PENALTY * np.log(len(log)))
     levels = [float(np.median(log[a:b])) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     changes = np.expm1(np.diff(levels))
     return [

@@ -222,11 +222,12 @@ dense = ["dense.torch"]
 """
 
 
+@pytest.mark.slow
 def test_two_commits_of_a_user_s_repository(
     repository: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = repository({"mine.py": KERNEL % 0.02, "suite.toml": SUITE})
-    repository({"mine.py": KERNEL % 0.2})
+    repository({"mine.py": KERNEL % 0.12})
     arguments = ["compare", base, "HEAD", "--worktree", "--suite", "suite.toml", "--kernel", "mine.py:Mine"]
     arguments += ["--device", "cpu", "--processes", "2", "--looks", "1", "--threshold", "0.2"]
     found = tmp_path / "found.json"
