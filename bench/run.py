@@ -65,7 +65,9 @@ def run(
         meta["workers"] = fleet.size
     fixed = plan.suite.regime.clocks == "fixed"
     # Each place of a fleet holds the clock of its own device.
-    clock = _clocks(plan.device, fixed) if fleet is None else contextlib.nullcontext([])
+    clock: contextlib.AbstractContextManager[list[str]] = (
+        _clocks(plan.device, fixed) if fleet is None else contextlib.nullcontext([])
+    )
     with RunFolder.open(folder, meta, resume=resume) as where, _interrupts(), clock as said:
         # Ceilings are kept and used for runs with free clocks: they are not measured under a lock.
         given = (plan, where, case_timeout_s, budget_s, on_event, calibrate and not fixed, start)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +135,7 @@ def _text(path: Path, packed: bool) -> Iterator[IO[bytes]]:
         return
     try:
         with gzip.open(path, "rb") as unpacked:
-            yield unpacked
+            yield cast("IO[bytes]", unpacked)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Malformed(path, f"broken or truncated gzip data: {error}") from None
 

@@ -293,6 +293,8 @@ def measure(
     case_timeout_s: float = 120.0,
     resume: bool = False,
     on_event: OnEvent | None = None,
+    devices: str | None = None,
+    cluster: str | None = None,
 ) -> RunSummary:
     """Time a suite's kernels on this machine; every finished case is on disk at once.
 
@@ -311,6 +313,8 @@ def measure(
         case_timeout_s: a case that takes longer is ended and recorded as ``timeout``.
         resume: go on with the run in ``out``.
         on_event: called with every step (``bench.events.Event``).
+        devices: share the run among GPUs of this host: ``all``, or ``0,1``.
+        cluster: share it among Dask workers: a scheduler's address or file, ``slurm:N`` or ``local:N``.
 
     Returns:
         What was done and where; read the records with ``read_records(summary.folder)``.
@@ -320,6 +324,7 @@ def measure(
     """
     from sparsity_roofline.bench import plan as planning
     from sparsity_roofline.bench.environment import pick_device
+    from sparsity_roofline.bench.fleets import open_fleet
     from sparsity_roofline.bench.run import run
     from sparsity_roofline.bench.suites import load_suite
     from sparsity_roofline.kernels.registry import load_kernels
@@ -335,6 +340,15 @@ def measure(
         timer=timer,
         l2=l2,
     )
-    if budget_s is not None:
-        plan = planning.sample(plan, budget_s)
-    return run(plan, out, resume=resume, case_timeout_s=case_timeout_s, budget_s=budget_s, on_event=on_event)
+    with open_fleet(devices, cluster, device) as fleet:
+        if budget_s is not None:
+            plan = planning.sample(plan, budget_s, fleet.size if fleet is not None else 1)
+        return run(
+            plan,
+            out,
+            resume=resume,
+            case_timeout_s=case_timeout_s,
+            budget_s=budget_s,
+            on_event=on_event,
+            fleet=fleet,
+        )

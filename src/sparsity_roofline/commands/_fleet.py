@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sparsity_roofline.model.errors import UserError
-
 if TYPE_CHECKING:
     from sparsity_roofline.bench.cluster import Fleet
     from sparsity_roofline.bench.plan import Plan
@@ -15,23 +13,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(given: dict[str, Any]) -> Iterator[Fleet | None]:
-    """The fleet the options name, or None for one device of this machine. A dry run starts nothing."""
-    devices, cluster = given["devices"], given["cluster"]
-    if devices and cluster:
-        raise UserError("--devices means GPUs of this host and --cluster other workers: choose one of them")
-    if devices:
-        from sparsity_roofline.bench.cluster_local import HostFleet, choose, gpus
+    """The fleet the options name, or None for one device of this machine. A dry run starts no worker."""
+    from sparsity_roofline.bench.fleets import open_fleet
 
-        if given["device"] == "cpu":
-            raise UserError("--devices chooses among GPUs: leave out --device cpu")
-        yield HostFleet(choose(devices, gpus()))
-    elif cluster and not (given["dry_run"] and cluster.partition(":")[0] in ("local", "slurm")):
-        from sparsity_roofline.bench.cluster_dask import open_cluster
-
-        with open_cluster(cluster, given["device"]) as fleet:
-            yield fleet
-    else:
-        yield None
+    cluster = given["cluster"]
+    if given["dry_run"] and (cluster or "").partition(":")[0] in ("local", "slurm"):
+        cluster = None
+    with open_fleet(given["devices"], cluster, given["device"]) as fleet:
+        yield fleet
 
 
 def planned(given: dict[str, Any], fleet: Fleet | None) -> Plan:

@@ -343,3 +343,34 @@ def test_a_pinned_station_lets_go_of_its_device_when_its_worker_cannot_start(pla
     place.stop()
     with sole_use("GPU-0"):
         pass
+
+
+def test_both_kinds_of_fleet_are_one_too_many() -> None:
+    from sparsity_roofline.bench.fleets import open_fleet
+
+    with pytest.raises(UserError, match="choose one of them"), open_fleet("all", "local:2"):
+        pass
+    with pytest.raises(UserError, match="leave out --device cpu"), open_fleet("all", None, "cpu"):
+        pass
+    with open_fleet(None, None) as fleet:
+        assert fleet is None
+
+
+def test_a_budget_counts_every_device(plan_of) -> None:
+    from sparsity_roofline.bench.estimate import startup_s
+    from sparsity_roofline.bench.sampling import sample
+
+    plan = plan_of(["csr.fake_a"], columns=list(range(1, 41)))
+    room = sum(job.estimate_s for job in plan.jobs) / 4
+    one, two = (sample(plan, startup_s("cpu") + room, devices) for devices in (1, 2))
+    assert len(one.jobs) < len(two.jobs) < len(plan.jobs)
+    assert sum(job.estimate_s for job in two.jobs) <= 2 * room
+
+
+def test_the_api_shares_a_run(plan_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sparsity_roofline as sr
+
+    with pytest.raises(UserError, match="no NVIDIA GPU here"):
+        monkeypatch.setattr("sparsity_roofline.bench.cluster_local.gpus", list)
+        sr.measure("main", out=tmp_path / "run", devices="all")
+    assert not (tmp_path / "run").exists()
