@@ -18,7 +18,7 @@
 // stays in L2 while W streams by.
 //
 // Macros: BN 8, 16, 32, 64, 128 or 256; WGS 1 or 2; STAGES; CM and SK, powers of two, CM * SK <= 8, the blocks of a
-// cluster; WIDTH; BLOCKS a multiprocessor; BF16 0 or 1; WATCHDOG 1 traps where a barrier never opens.
+// cluster; WIDTH; BLOCKS a multiprocessor; ROTATE 0 or 1; BF16 0 or 1; WATCHDOG 1 traps where a barrier never opens.
 
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -287,18 +287,20 @@ nm_wgmma(const __grid_constant__ CUtensorMap xmap, const unsigned char* __restri
                 for (int i = 0; i < WGS; i++) {
                     int group = (tile.row + mrank) * WGS + i;
                     group = group < groups ? group : groups - 1;  // computed and dropped
-                    from[i] = w + ((i64)group * all_steps + begin) * UNIT;
+                    from[i] = w + (i64)group * all_steps * UNIT;
                 }
+                // Where W counts, row tiles start at different steps, so that not all ask for the same lines of X at once.
+                int step = begin + (ROTATE ? (int)((i64)tile.row * (end - begin) / (rows * CM)) : 0);
 #pragma unroll 1
-                for (int step = begin; step < end; step++) {
+                for (int count = begin; count < end; count++, step = step + 1 < end ? step + 1 : begin) {
                     const u32 to = ring + slot * STAGE, bar = full + 8 * slot;
                     wait(empty + 8 * slot, parity);
                     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "n"(XBYTES + WBYTES) : "memory");
 #pragma unroll
-                    for (int i = 0; i < WGS; i++, from[i - 1] += UNIT) {
+                    for (int i = 0; i < WGS; i++) {
                         asm volatile(
                             "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-                            ::"r"(to + XBYTES + i * UNIT), "l"(from[i]), "n"(UNIT), "r"(bar) : "memory");
+                            ::"r"(to + XBYTES + i * UNIT), "l"(from[i] + (i64)step * UNIT), "n"(UNIT), "r"(bar) : "memory");
                     }
 #pragma unroll
                     for (int i = 0; i < OWN; i++) {

@@ -37,6 +37,7 @@ class Tile(NamedTuple):
         split: blocks of a cluster along K, which add up their sums.
         blocks: on a multiprocessor.
         width: column tiles that are walked together.
+        rotate: row tiles start at different steps, so that they do not ask for the same lines of X at once.
     """
 
     columns: int
@@ -45,6 +46,7 @@ class Tile(NamedTuple):
     split: int = 1
     blocks: int = 1
     width: int = 8
+    rotate: bool = False
 
     @property
     def cluster(self) -> int:
@@ -95,28 +97,34 @@ class Tile(NamedTuple):
             ("SK", self.split),
             ("BLOCKS", self.blocks),
             ("WIDTH", self.width),
+            ("ROTATE", int(self.rotate)),
             ("BF16", int(dtype == "bf16")),
         )
 
 
-def choose(M: int, N: int, K: int, multiprocessors: int) -> Tile:
-    """The variant for a shape.
+STEP_US = {(256, 2): 0.47, (256, 1): 0.31, (128, 2): 0.33}
+"""Microseconds of 64 columns of W by (columns, warpgroups) where arithmetic bounds, measured on an H100."""
+TILE_US, SUM_US = 1.5, 1.5
+"""Microseconds to finish a tile, and to add up what a cluster shares."""
+MANY_ROW_TILES = 24  # from here on that they ask for the same X at once is worth avoiding
 
-    Up to 256 columns the bytes of W count, so that as many multiprocessors as there are take part; beyond, the reads
-    of X from L2.
-    """
+
+def choose(M: int, N: int, K: int, multiprocessors: int) -> Tile:
+    """The variant for a shape: of few columns by what keeps most of W under way, of many by an estimate of the time."""
     groups, steps = -(-M // _pack.WGMMA_ROWS), -(-K // _pack.WGMMA_COLUMNS)
-    if N > 256:
-        return Tile(256, rows=2 if groups > 2 else 1)
-    if N > 128 and groups > multiprocessors:
-        return Tile(256)
-    if N > 128:  # two column tiles
-        return Tile(128, split=_split(-(-groups // 2) * 2, multiprocessors, steps))
+    if N > 128:
+        return min(_candidates(groups), key=lambda tile: _estimate(tile, groups, N, steps, multiprocessors))
     columns = next(c for c in (8, 16, 32, 64, 128) if c >= N)
+    pairs = -(-groups // 2)
+    rotate = columns <= 32 and pairs >= MANY_ROW_TILES
     if groups > multiprocessors:
-        return Tile(columns)
+        return Tile(columns, blocks=2 if columns == 64 else 1, rotate=rotate)
     split = _split(groups, multiprocessors, steps)
-    return Tile(columns, warpgroups=2 if split == 8 else 1, split=split)
+    if split == 8:
+        return Tile(columns, split=8)
+    if columns <= 32 and 4 * pairs <= multiprocessors and steps >= 8:
+        return Tile(columns, split=4, blocks=2, rotate=rotate)
+    return Tile(columns, warpgroups=1, split=split, rotate=rotate)
 
 
 def _split(blocks: int, multiprocessors: int, steps: int) -> int:
@@ -126,6 +134,20 @@ def _split(blocks: int, multiprocessors: int, steps: int) -> int:
     """
     room = {1: multiprocessors, 2: multiprocessors, 4: multiprocessors * 9 // 10, 8: multiprocessors * 9 // 10}
     return max((s for s in room if blocks * s <= room[s] and 2 * s <= steps), default=1)
+
+
+def _candidates(groups: int) -> list[Tile]:
+    together = [Tile(256, rows=2)] if groups > 2 else []
+    return [Tile(256), *together, Tile(256, warpgroups=1), *(Tile(128, split=s) for s in (1, 2, 4, 8))]
+
+
+def _estimate(tile: Tile, groups: int, N: int, steps: int, multiprocessors: int) -> float:
+    """Microseconds: rounds of blocks times the steps of one. X read from L2 by fewer blocks pays from two rounds on."""
+    blocks = -(-groups // (tile.warpgroups * tile.rows)) * tile.rows * -(-N // tile.columns) * tile.split
+    rounds = -(-blocks // (multiprocessors if tile.split <= 2 else multiprocessors * 9 // 10))
+    crowded = 1.1 if rounds > 1 and tile.rows == 1 else 1.0
+    step = STEP_US[tile.columns, tile.warpgroups] * crowded
+    return rounds * (-(-steps // tile.split) * step + TILE_US + (SUM_US if tile.split > 1 else 0))
 
 
 class _Prepared:
@@ -141,9 +163,9 @@ class _Prepared:
         self._tile, self._function = tile, module.function("nm_wgmma", tile.shared)
         clusters = -(-units.shape[0] // (tile.warpgroups * tile.rows)) * -(-case.N // tile.columns)
         if tile.split == 1:  # persistent; blocks that share K have one tile each
-            clusters = min(clusters, self._function.active_clusters(tile.threads, tile.cluster))
+            clusters = min(clusters, self._resident(multiprocessors))
         self._grid = clusters * tile.cluster
-        self._map: tuple[int, compiled.TensorMap | None] = (0, None)
+        self._map: tuple[int, compiled.TensorMap] | None = None  # and the address of the x it was made for
         self.config: dict[str, Any] = {
             **tile._asdict(),
             "stages": tile.stages,
@@ -155,10 +177,17 @@ class _Prepared:
             "deterministic": True,
         }
 
+    def _resident(self, multiprocessors: int) -> int:
+        """Clusters that the device holds at a time: one more would start when the others are done."""
+        threads, cluster = self._tile.threads, self._tile.cluster
+        if cluster > 1:
+            return self._function.active_clusters(threads, cluster)
+        return self._function.blocks_per_multiprocessor(threads) * multiprocessors
+
     def launch(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """See ``Prepared.launch``; x and y start at multiples of 16 bytes."""
         self._operands.check(x, y)
-        if self._map[0] != x.data_ptr():
+        if self._map is None or self._map[0] != x.data_ptr():
             self._map = x.data_ptr(), compiled.TensorMap(x, self._tile.box, self._tile.swizzle)
         c = self._case
         self._function.launch((self._grid,), self._tile.threads, self._map[1], self._units, y, c.M, c.N, c.K)

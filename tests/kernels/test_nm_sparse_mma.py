@@ -120,6 +120,8 @@ def test_device_code_includes_nothing() -> None:
         (520, 96, 2056),
         (129, 64, 40),
         (128, 8192, 128),
+        (1000, 64, 1032),
+        (2100, 520, 4104),
     ],
 )
 def test_many_shapes_and_repeats(kernel, dtype: str, M: int, K: int, N: int) -> None:
