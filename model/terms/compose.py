@@ -206,7 +206,7 @@ class Composer:
     ) -> Floats:
         """Waves of programs, each its start and end and its steps along K; at least the longest program."""
         k = self.constants
-        each = k.step_s * latency.alignment_factor(self._alignment(t), k.misaligned)
+        each = k.step_s + self._narrow_seconds(t, way, tiling, S)
         mean = tiles.mean_steps(own, tiling.BK, way.grain) if way.uneven else tiles.steps(own, tiling.BK)
         taken = way.programs / (S * tiling.resident)
         if self.terms.wave:
@@ -216,19 +216,31 @@ class Composer:
             seconds = np.maximum(seconds, k.tile_s + tiles.steps(most / tiling.split, tiling.BK) * each)
         return np.asarray(seconds)
 
-    def _alignment(self, t: CaseTable) -> Floats:
-        """Bytes to which the compiler or library may take rows of its operands to be aligned; at most 16."""
+    def _narrow_seconds(self, t: CaseTable, way: Walk, tiling: Tiling, S: float) -> Floats:
+        """Time that a step's narrow loads take to issue, of all programs on a multiprocessor: those of an operand whose
+        rows are not aligned to 16 bytes."""
+        b = float(DTYPES[self.dtype].element_bytes)
+        share = tiling.BK / np.maximum(way.depth, tiling.BK)
+        weight, x = self._alignment(t)
+        narrow = latency.narrow_loads(tiling.BM * way.weight * share, weight, b)
+        narrow = narrow + latency.narrow_loads(way.x * share * tiling.BN, x, b)
+        together = np.clip(way.programs / S, 1.0, tiling.resident)
+        return np.asarray(together * narrow * self.constants.narrow_s)
+
+    def _alignment(self, t: CaseTable) -> tuple[Floats, Floats]:
+        """Bytes to which the compiler or library may take rows of W and of X to be aligned; at most 16.
+
+        Formats with indices hold W as one array, whose parts are read as wide as one likes.
+        """
         b = DTYPES[self.dtype].element_bytes
+        wide = np.full(len(t), int(latency.VECTOR_BYTES))
         if self.kernel.alignment == "triton":
             # Triton compiles for "a multiple of 16" or for nothing known at all.
-            known = t.N % 16 == 0
-            if self.kernel.format == "dense":
-                known &= t.K % 16 == 0
-            return column(np.where(known, latency.VECTOR_BYTES, b))
-        rows = np.where(t.N > 1, t.N * b, 16)  # a single column is one contiguous vector
-        if self.kernel.format in ("dense", "nm"):
-            rows = np.gcd(rows, t.K * b)
-        return column(np.gcd(rows, 16))
+            weight, x = np.where(t.K % 16 == 0, wide, b), np.where(t.N % 16 == 0, wide, b)
+        else:
+            weight = np.gcd(t.K * b, 16)
+            x = np.where(t.N > 1, np.gcd(t.N * b, 16), wide)  # a single column is one contiguous vector
+        return column(weight if self.kernel.format in ("dense", "nm") else wide), column(x)
 
     def _setup(self, split: Floats) -> Floats:
         return self.device.launch_floor_s + np.where(split > 1, self.constants.split_s, 0.0)

@@ -57,7 +57,7 @@ class KernelConstants:
         step_s: shortest time of one step along K (s).
         tile_s: start and end of a program: indices, first loads, last stores (s).
         split_s: further time of a call that splits K (s).
-        misaligned: factor on a step's time where rows start at multiples of 2 bytes (1); ``terms.latency``.
+        narrow_s: time of a multiprocessor for one load of a thread, where rows are not aligned to 16 bytes (s).
     """
 
     unit_fraction: float = 0.8
@@ -65,11 +65,11 @@ class KernelConstants:
     step_s: float = 4e-7
     tile_s: float = 1.8e-6
     split_s: float = 2.5e-6
-    misaligned: float = 3.0
+    narrow_s: float = 1e-10
 
 
 UNITS = {
-    "unit_fraction": "1", "l2_factor": "1", "step_s": "s", "tile_s": "s", "split_s": "s", "misaligned": "1",
+    "unit_fraction": "1", "l2_factor": "1", "step_s": "s", "tile_s": "s", "split_s": "s", "narrow_s": "s",
 }  # fmt: skip
 """Unit of every figure of ``KernelConstants``."""
 

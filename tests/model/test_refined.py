@@ -111,11 +111,11 @@ def test_more_columns_are_never_faster(shape: tuple[int, int], pattern: str, one
 def test_more_bandwidth_never_hurts(shape: tuple[int, int, int], pattern: str, sparsity: float, factor: float) -> None:
     t, faster = table(*shape, pattern, sparsity), replace(H100, dram_bandwidth=factor * H100.dram_bandwidth)
     device = device_constants(H100)
-    quick = replace(device, l2_bandwidth=factor * device.l2_bandwidth, l2_shared_bandwidth=factor * 14e12)
+    rates = {n: factor * getattr(device, n) for n in ("l2_bandwidth", "l2_shared_bandwidth", "l2_write_bandwidth")}
     before = refined(t, H100, KERNEL_OF[pattern], device=device)
     for after in (
         refined(t, faster, KERNEL_OF[pattern], device=device),
-        refined(t, H100, KERNEL_OF[pattern], device=replace(quick, l2_shared_bandwidth=factor * 14.3e12)),
+        refined(t, H100, KERNEL_OF[pattern], device=replace(device, **rates)),
     ):
         assert after.refined_s[0] <= before.refined_s[0] * (1 + 1e-9)
         assert after.refined_dense_s[0] <= before.refined_dense_s[0] * (1 + 1e-9)
@@ -196,6 +196,20 @@ def test_a_longer_row_costs_time_only_where_it_is_the_longest() -> None:
 def test_misaligned_rows_cost_time() -> None:
     odd, even = (side(table(1024, 512, n, "2:4"), H100, "nm.triton").seconds[0] for n in (195, 208))
     assert odd > 1.2 * even
+
+
+def test_alignment_is_each_operands_own() -> None:
+    """K = 147 leaves rows of W at odd places and those of X where they were; a csr weight has no rows to align."""
+    figures = KernelConstants(narrow_s=1e-9)
+    steps = {
+        (K, N, p): side(table(512, K, N, p, 0.5), H100, k, constants=figures).parts["steps"][0]
+        for K in (128, 147)
+        for N in (128, 121)
+        for p, k in (("dense", "dense.triton"), ("unstructured", "csr.triton"))
+    }
+    assert steps[147, 128, "dense"] > 1.5 * steps[128, 128, "dense"]
+    assert steps[147, 121, "dense"] > 1.2 * steps[147, 128, "dense"]
+    assert steps[147, 128, "unstructured"] < 1.3 * steps[128, 128, "unstructured"]
 
 
 def test_a_kernel_without_a_description_is_stood_in_for() -> None:

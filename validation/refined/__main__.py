@@ -29,6 +29,10 @@ def main(runs: tuple[Path, ...], out: Path | None, fit: bool) -> None:
     whole = result.latency[result.latency["dtype"] == "all"], result.speedup[result.speedup["dtype"] == "all"]
     for table, headings in zip(whole, (LATENCY_HEADINGS, SPEEDUP_HEADINGS), strict=True):
         click.echo(tables.to_markdown(table, headings))
+    if fit:
+        latest = {row["gpu"]: rows for run in runs if (rows := writing.device_rows(run / "ceilings.json", label(run)))
+                  for row in rows}  # fmt: skip
+        result.devices = [row for rows in latest.values() for row in rows]
     if out is not None:
         for path in writing.write(result, out, [label(run) for run in runs]):
             click.echo(f"wrote {path}")

@@ -22,7 +22,7 @@ BOUNDS = {
     "step_s": (1e-9, 1e-4),
     "tile_s": (1e-8, 1e-4),
     "split_s": (1e-8, 1e-4),
-    "misaligned": (1.0, 30.0),
+    "narrow_s": (1e-12, 1e-8),
 }
 SOFT = 0.15
 """Residual of log time from which a case counts linearly (soft L1), so that a few odd ones do not steer a fit."""
@@ -67,7 +67,7 @@ def free_constants(kernel: str, records: pd.DataFrame) -> tuple[str, ...]:
     if splits:
         free.append("split_s")
     if (records["N"] % 16 != 0).any() or (known.format in ("dense", "nm") and (records["K"] % 16 != 0).any()):
-        free.append("misaligned")
+        free.append("narrow_s")
     return tuple(free)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sparsity_roofline.bench.store import read_records
 from sparsity_roofline.model.errors import UserError
-from sparsity_roofline.model.terms.constants import KernelConstants, to_rows
+from sparsity_roofline.model.terms.constants import ANY, KernelConstants, to_rows
 from sparsity_roofline.validation import tables
 from sparsity_roofline.validation.frame import normalise
 from sparsity_roofline.validation.join import pair
@@ -41,6 +43,7 @@ class Refinement:
         pairs: sparse ones beside their dense partners.
         latency, speedup, ablation: the tables.
         fitted: constants made from the runs; empty if the committed ones were used.
+        devices: device figures made from the runs' calibrations, rows of ``constants.csv``.
         written: files.
     """
 
@@ -50,6 +53,7 @@ class Refinement:
     speedup: pd.DataFrame
     ablation: pd.DataFrame
     fitted: list[Fitted] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
 
 
@@ -108,7 +112,8 @@ def write(result: Refinement, out: Path, runs: Sequence[str]) -> list[Path]:
             result.written.append(tables.write_csv(table, out / f"{name}.csv"))
             result.written.append(tables.write_markdown(table, out / f"{name}.md", title, notes, headings))
         if result.fitted:
-            result.written.append(write_constants(result.fitted, out / "constants.csv", ", ".join(runs)))
+            source = ", ".join(runs)
+            result.written.append(write_constants(result.fitted, out / "constants.csv", source, result.devices))
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
     return result.written
@@ -125,12 +130,49 @@ def worst(records: pd.DataFrame) -> pd.DataFrame:
     return shown.reset_index(drop=True)
 
 
-def write_constants(fitted: Sequence[Fitted], path: Path, source: str) -> Path:
-    """The committed table of constants with the fitted kernels' rows replaced."""
+def device_rows(ceilings: Path, source: str) -> list[dict[str, Any]]:
+    """Rows of ``constants.csv`` from a run's ``ceilings.json``; none if its calibration did not measure L2.
+
+    Fractions are measured over printed, at most 1: a device may run above the clock its peaks are printed for.
+    """
+    if not ceilings.is_file():
+        return []
+    both = json.loads(ceilings.read_text(encoding="utf-8"))
+    measured, printed = both.get("measured"), both.get("datasheet")
+    if not measured or not printed or not measured.get("l2_shared_bandwidth"):
+        return []
+    made = {"dram_fraction": ("1", measured["dram_bandwidth"] / printed["dram_bandwidth"])}
+    for quantity, rate in sorted(measured["peaks"].items()):
+        if quantity in printed["peaks"]:
+            made[f"{quantity}_fraction"] = ("1", rate / printed["peaks"][quantity])
+    made = {name: (unit, min(value, 1.0)) for name, (unit, value) in made.items()}
+    for name in ("l2_bandwidth", "l2_shared_bandwidth", "l2_write_bandwidth"):
+        if measured.get(name):
+            made[name] = ("B/s", measured[name])
+    if measured.get("l2_held_bytes"):
+        made["l2_held_share"] = ("1", min(measured["l2_held_bytes"] / printed["l2_bytes"], 1.0))
+    if measured.get("launch_floor_s"):
+        made["launch_floor_s"] = ("s", measured["launch_floor_s"])
+    return [
+        {"gpu": printed["device"], "kernel": "-", "dtype": ANY, "constant": name, "unit": unit,
+         "value": f"{value:.4g}", "source": f"calibration of {source}"}
+        for name, (unit, value) in made.items()
+    ]  # fmt: skip
+
+
+def write_constants(fitted: Sequence[Fitted], path: Path, source: str, devices: Sequence[dict[str, Any]] = ()) -> Path:
+    """The committed table of constants with the rows of fitted kernels and of calibrated devices replaced."""
     text = files("sparsity_roofline.model").joinpath("terms/constants.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
+    rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines()))
     new = {(f.gpu, f.kernel, f.dtype) for f in fitted}
-    rows = [row for row in rows if (row["gpu"], row["kernel"], row["dtype"]) not in new]
+    calibrated = {(row["gpu"], row["kernel"], row["constant"]) for row in devices}
+    rows = [
+        row
+        for row in rows
+        if (row["gpu"], row["kernel"], row["dtype"]) not in new
+        and (row["gpu"], row["kernel"], row["constant"]) not in calibrated
+    ]
+    rows = sorted([*rows, *devices], key=lambda row: (row["kernel"] != "-", row["gpu"]))
     for one in fitted:
         what = f"fit to {one.cases} cases of {one.shapes} shapes, rms of log time {one.rms:.2f}: {source}"
         rows += [r for r in to_rows(one.gpu, one.kernel, one.dtype, one.constants, what) if r["constant"] in one.free]

@@ -134,11 +134,11 @@ class TestL2:
 
 
 class TestLatency:
-    def test_the_whole_factor_at_2_bytes_and_none_at_16(self) -> None:
-        assert latency.alignment_factor(a(16, 8, 4, 2), 8.0) == pytest.approx(a(1, 2, 4, 8))
+    def test_loads_of_a_64_by_64_tile(self) -> None:
+        assert latency.narrow_loads(a(4096), a(16, 8, 4, 2), 2.0).tolist() == [0, 1024, 2048, 4096]
 
-    def test_single_bytes_are_worse_still(self) -> None:
-        assert latency.alignment_factor(a(1), 8.0) == pytest.approx(16.0)
+    def test_a_load_brings_one_element_at_least(self) -> None:
+        assert latency.narrow_loads(a(100), a(1), 4.0) == 100
 
 
 class TestOverlap:

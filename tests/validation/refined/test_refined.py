@@ -214,11 +214,15 @@ def run() -> pd.DataFrame:
     return write.read([RUN])
 
 
-def test_the_committed_run_is_predicted_within_the_goals(run: pd.DataFrame) -> None:
-    result = write.refine(run, ablate=False)
+def test_the_committed_runs_are_predicted_within_the_goals() -> None:
+    result = write.refine(write.read([RUN, RUN.parent / "dlmc"]), ablate=False)
     latency = result.latency.set_index(["group", "split"])
     assert latency.loc[("cuBLAS", "held out"), "refined"] < 10
     assert latency.loc[("our sparse kernels", "held out"), "refined"] < 15
+    speedup = result.speedup.set_index(["group", "split"]).loc[("our sparse kernels", "held out")]
+    assert speedup["refined"] < 15
+    assert speedup["refined_right"] > 95
+    assert speedup["refined"] < speedup["constant"] < speedup["plain"]
     assert (result.records["refined_ns"] >= result.records["sol_bound_datasheet_ns"] * (1 - 1e-9)).all()
 
 
