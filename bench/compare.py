@@ -139,7 +139,7 @@ def _per_cell(records: pd.DataFrame) -> pd.DataFrame:
     """Mean, variance and count of log medians over processes, in time and in cycles, by (case, kernel)."""
     ok = records[records["status"] == "ok"]
     time = ok["time_ns"].to_numpy(np.float64)
-    inside = np.log(ok["time_ci_high_ns"] / ok["time_ci_low_ns"]).to_numpy(np.float64) / SE_PER_INTERVAL
+    inside = np.log((ok["time_ci_high_ns"] / ok["time_ci_low_ns"]).to_numpy(np.float64)) / SE_PER_INTERVAL
     clock = ok["sm_clock_mhz"].to_numpy(np.float64)
     rows = pd.DataFrame(
         {

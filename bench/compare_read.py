@@ -60,7 +60,10 @@ def read_side(where: str | os.PathLike[str] | list[Path], label: str = "") -> Si
         UserError: nothing there, or not records.
     """
     places = where if isinstance(where, list) else list(_runs(Path(where)))
-    frames, devices, facts, number = [], set(), {}, 0
+    frames: list[pd.DataFrame] = []
+    devices: set[str] = set()
+    facts: dict[str, set[str]] = {}
+    number = 0
     for place in places:
         records = read_records(place)
         for _, run in records.groupby("run_id", sort=False):

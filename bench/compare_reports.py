@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 
-from sparsity_roofline.bench.compare import IMPROVED, INCONCLUSIVE, REGRESSED, SAME, Comparison
+from sparsity_roofline.bench.compare import IMPROVED, INCONCLUSIVE, REGRESSED, Comparison
 
 MOST_ROWS = 40
 """Rows of a Markdown table; the file with all is JSON."""
@@ -23,6 +24,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 def plain(text: object) -> str:
     """Text on one line, without control characters: names come from files."""
     return _CONTROL.sub(" ", str(text))
+
+
+def rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """Rows with their columns as attributes."""
+    yield from frame.itertuples()
 
 
 def cell_name(row: Any) -> str:
@@ -82,7 +88,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [f"### {word}: {_md(comparison.base)} → {_md(comparison.head)}", "", headline(comparison) + ".", ""]
     if len(comparison.lost):
         lines += ["| no longer runs | status | reason |", "|---|---|---|"]
-        for row in comparison.lost.itertuples():
+        for row in rows(comparison.lost):
             lines.append(f"| {_code(cell_name(row))} | {_md(row.status)} | {_md(row.reason)} |")
         lines.append("")
     for verdict in (REGRESSED, IMPROVED, INCONCLUSIVE):
@@ -104,7 +110,7 @@ def _table(cells: pd.DataFrame, verdict: str) -> list[str]:
     head = [f"<details><summary>{len(cells)} {verdict}</summary>", ""] if folded else []
     head += ["| verdict | cell | base us | head us | change | interval | in cycles | why |",
              "|---|---|---:|---:|---:|---|---:|---|"]  # fmt: skip
-    for row in cells.head(MOST_ROWS).itertuples():
+    for row in rows(cells.head(MOST_ROWS)):
         interval = f"{row.low:+.1%} to {row.high:+.1%}" if math.isfinite(row.high) else ""
         cycles = f"{row.cycles:+.1%}" if math.isfinite(row.cycles) else ""
         head.append(
@@ -131,7 +137,7 @@ def to_junit(comparison: Comparison) -> str:
     """JUnit XML: a test case per cell; REGRESSED fails, INCONCLUSIVE is skipped, what no longer runs is an error."""
     suite = ElementTree.Element("testsuite", name=plain(f"{comparison.base} to {comparison.head}"))
     failures = errors = skipped = 0
-    for row in comparison.cells.itertuples():
+    for row in rows(comparison.cells):
         case = ElementTree.SubElement(suite, "testcase", classname=plain(row.kernel), name=cell_name(row))
         case.set("time", f"{row.head_us / 1e6:.9f}")
         if row.verdict == REGRESSED:
@@ -142,7 +148,7 @@ def to_junit(comparison: Comparison) -> str:
             ElementTree.SubElement(case, "skipped", message=plain(sentence(row)))
         else:
             ElementTree.SubElement(case, "system-out").text = plain(f"{row.verdict}: {sentence(row)}")
-    for row in comparison.lost.itertuples():
+    for row in rows(comparison.lost):
         errors += 1
         case = ElementTree.SubElement(suite, "testcase", classname=plain(row.kernel), name=cell_name(row))
         ElementTree.SubElement(case, "error", type=plain(row.status), message=plain(row.reason))
@@ -159,9 +165,9 @@ def to_junit(comparison: Comparison) -> str:
 def to_github(comparison: Comparison) -> str:
     """Workflow commands: an error for a regression and for what no longer runs, a warning for what is open."""
     cells = comparison.cells
-    errors = [(f"{row.status}: {cell_name(row)}", row.reason) for row in comparison.lost.itertuples()]
-    errors += [(f"REGRESSED: {cell_name(r)}", sentence(r)) for r in cells[cells["verdict"] == REGRESSED].itertuples()]
-    warnings = [(f"INCONCLUSIVE: {cell_name(row)}", sentence(row)) for row in comparison.open.itertuples()]
+    errors = [(f"{row.status}: {cell_name(row)}", row.reason) for row in rows(comparison.lost)]
+    errors += [(f"REGRESSED: {cell_name(r)}", sentence(r)) for r in rows(cells[cells["verdict"] == REGRESSED])]
+    warnings = [(f"INCONCLUSIVE: {cell_name(row)}", sentence(row)) for row in rows(comparison.open)]
     lines = []
     for level, found in (("error", errors), ("warning", warnings)):
         shown = found[:MOST_ANNOTATIONS] if len(found) <= MOST_ANNOTATIONS else found[: MOST_ANNOTATIONS - 1]
@@ -180,4 +186,4 @@ def _property(text: object) -> str:
     return _message(text).replace(":", "%3A").replace(",", "%2C")
 
 
-__all__ = ["SAME", "cell_name", "headline", "plain", "sentence", "to_github", "to_json", "to_junit", "to_markdown"]
+__all__ = ["cell_name", "headline", "plain", "rows", "sentence", "to_github", "to_json", "to_junit", "to_markdown"]

@@ -144,12 +144,12 @@ def print_comparison(comparison: Comparison, rows: int) -> None:
                 f"{row.cycles:+.1%}" if math.isfinite(row.cycles) else "",
                 f"{row.base_processes}+{row.head_processes}", reports.plain(row.reason),
             ]
-            for row in changed.head(rows).itertuples()
+            for row in reports.rows(changed.head(rows))
         ]  # fmt: skip
         title = f"{comparison.base} to {comparison.head}: {len(lines)} of {len(changed)} cells that are not SAME"
         print_table(reports.plain(title), header, lines, right=(2, 3, 4, 6), whole=(0,))
     out = console()
-    for row in comparison.lost.head(rows).itertuples():
+    for row in reports.rows(comparison.lost.head(rows)):
         out.print(f"no longer runs: {reports.cell_name(row)}: {row.status}: {reports.plain(row.reason)}", markup=False)
     for note in comparison.notes:
         out.print(reports.plain(note), markup=False)
