@@ -38,6 +38,7 @@ BUILT_IN = (
     "bsr.cusparse",
     "bsr.triton",
     "bsr.wgmma",
+    "bsr.mma",
     "bsr.torch",
     "bsr.torch_tuned",
     "bsr.scipy",

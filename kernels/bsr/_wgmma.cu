@@ -8,8 +8,8 @@
 // Work. A block computes a group by BN columns of Y: one producer warp fills a ring of STAGES buffers (X by tensor
 // maps, W by bulk copies), G warpgroups multiply, each its own strip, and skip the steps in which it has no tile. Every
 // tile of X is fetched once for G strips: that is what moves the roof, which is traffic from L2 to the multiprocessors.
-// Blocks are persistent, each with a list of (item, column tile) that shares out the predicted time; the producer runs ahead into the next one while
-// the warpgroups store. An item is a group or a run of its steps; the parts of a group then meet in a workspace,
+// Blocks are persistent, each with a list of (item, column tile) that shares out the predicted time; the producer runs
+// ahead into the next one while the warpgroups store. An item is a group or a run of its steps; the parts of a group then meet in a workspace,
 // where the last one to arrive adds them all in their order: the result does not depend on who that is.
 //
 // Cost of a group by BN columns: 128 * CK * BN operations and 128 * CK bytes of W a tile, 2 * CK * BN bytes of X a piece.
@@ -34,7 +34,6 @@ struct alignas(64) CUtensorMap { u64 opaque[16]; };
 #define W_BYTES (G * STEP * 128)
 #define STAGE_BYTES (X_BYTES + W_BYTES)
 #define META (NSUB + 2)                   // ints a step: the pieces' columns, first tile, mask
-#define HOLD (STAGES - 1)                 // steps after which a warpgroup gives back what it holds
 #define NREG (BN / 2)                     // accumulators of a thread
 #define CLUSTER (SHARE ? 2 : 1)
 #define ALL_STRIPS (SHARE == 2 ? 2 * G : G)  // of a group
@@ -60,9 +59,6 @@ __device__ __forceinline__ void barrier_expect(u32 bar, u32 bytes) {
 }
 __device__ __forceinline__ void barrier_arrive(u32 bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive_many(u32 bar, u32 count) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(count) : "memory");
 }
 __device__ __forceinline__ void barrier_arrive_at(u32 bar, u32 block) {
   asm volatile(
@@ -177,14 +173,6 @@ __device__ __forceinline__ u32 pack(float low, float high) {
   return out;
 }
 
-// What the producer tells the warpgroups: the masks of up to 32 steps.
-#define CHUNKS 4
-#define NONE 0xffffffffu
-struct Chunk {
-  u32 masks[32];
-  int count;
-};
-
 struct Tile {
   int item, column, slot;
 };
@@ -276,12 +264,11 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
           int* __restrict__ arrived, int M, int N, const int* __restrict__ schedule, int rounds, int item_count, int tiles_n, int panel) {
   extern __shared__ char raw[];
   char* shared = (char*)(((u64)raw + 1023) & ~1023ull);
-  __shared__ alignas(8) u64 barriers[2 * STAGES + 2 * CHUNKS];
-  __shared__ Chunk chunks[CHUNKS];
+  __shared__ alignas(8) u64 barriers[2 * STAGES];
+  __shared__ int masks[STAGES];
   __shared__ int last[G];
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x & 31;
   const u32 buffers = shared_address(shared), full = shared_address(barriers), empty = full + 8 * STAGES;
-  const u32 told = empty + 8 * STAGES, read = told + 8 * CHUNKS;
   const int rank = blockIdx.x % CLUSTER;
   const int columns = SHARE == 1 ? (tiles_n + 1) / 2 : tiles_n, slots = SHARE == 1 ? 2 * columns : columns;
   const int clusters = gridDim.x / CLUSTER, cluster = blockIdx.x / CLUSTER;
@@ -291,10 +278,6 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, 1);
       barrier_init(empty + 8 * s, 4 * G * CLUSTER);
-    }
-    for (int c = 0; c < CHUNKS; ++c) {
-      barrier_init(told + 8 * c, 1);
-      barrier_init(read + 8 * c, 4 * G);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
@@ -310,7 +293,7 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(FEWER));
 #endif
     if (warp == 0) {
-      int stage = 0, phase = 0, turn = 0, chunk = 0, chunk_phase = 0;
+      int stage = 0, phase = 0, turn = 0;
       for (int round = 0, t = first_tile, next_tile; t >= 0; ++round, t = next_tile) {
         next_tile = round + 1 < rounds ? __ldg(schedule + (round + 1) * clusters + cluster) : -1;
         const Tile tile = tile_of(t, item_count, columns, panel, rank);
@@ -321,59 +304,46 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
         int next[META];
 #pragma unroll
         for (int i = 0; i < META; ++i) next[i] = __ldg(heads + ((long long)tile.item * 32 + lane) * META + i);
-        int base = begin;
-        do {
+        for (int base = begin; base < end; base += 32) {
           int now[META];
 #pragma unroll
           for (int i = 0; i < META; ++i) {
             now[i] = next[i];
             next[i] = base + 32 + lane < end ? __ldg(meta + (long long)(base + 32 + lane) * META + i) : 0;
           }
-          const int count = max(min(32, end - base), 0);
-          u32 mask = lane < count ? now[NSUB + 1] : 0;
-          int skip = 0;  // strips without a tile: their warpgroups pass by, and their word is given here
-#pragma unroll
-          for (int i = 0; i < ALL_STRIPS; ++i) skip += (mask >> (i * NSUB) & ((1u << NSUB) - 1)) == 0;
-          if (SHARE == 2) {  // of the tiles of all strips, those of this block's
-            now[NSUB] += __popc(mask & ((1u << (rank * G * NSUB)) - 1));
-            mask = mask >> (rank * G * NSUB) & ((1u << (G * NSUB)) - 1);
-          }
-          const u32 w_bytes = __popc(mask) * TILE_BYTES;
-          barrier_wait(read + 8 * chunk, chunk_phase ^ 1);
-          chunks[chunk].masks[lane] = mask;
-          if (lane == 0) chunks[chunk].count = count;
-          __syncwarp();
-          if (lane == 0) barrier_arrive(told + 8 * chunk);
-          if (++chunk == CHUNKS) chunk = 0, chunk_phase ^= 1;
+          const int count = min(32, end - base);
           for (int j = 0; j < count; ++j) {
             int column[NSUB];
 #pragma unroll
             for (int i = 0; i < NSUB; ++i) column[i] = __shfl_sync(0xffffffffu, now[i], j);
-            const int first = __shfl_sync(0xffffffffu, now[NSUB], j), skipped = __shfl_sync(0xffffffffu, skip, j);
-            const u32 bytes = __shfl_sync(0xffffffffu, w_bytes, j);
+            int first = __shfl_sync(0xffffffffu, now[NSUB], j), mask = __shfl_sync(0xffffffffu, now[NSUB + 1], j);
+            if (SHARE == 2) {  // of the tiles of all strips, those of this block's
+              const u32 before = (1u << (rank * G * NSUB)) - 1;
+              first += __popc(mask & before);
+              mask = ((u32)mask >> (rank * G * NSUB)) & ((1u << (G * NSUB)) - 1);
+            }
             if (lane == 0) {
               const u32 bar = full + 8 * stage, buffer = buffers + stage * STAGE_BYTES;
               barrier_wait(empty + 8 * stage, phase ^ 1);
-              if (skipped) barrier_arrive_many(empty + 8 * stage, 4 * skipped * (SHARE == 1 ? 2 : 1));
               int pieces = 0;
 #pragma unroll
               for (int i = 0; i < NSUB; ++i) pieces += column[i] >= 0;
-              barrier_expect(bar, pieces * (CK * BN * 2) + bytes);
-              if (SHARE == 1 ? (turn++ & 1) == rank : bytes > 0)
-                load_w(buffer + X_BYTES, w + (long long)first * TILE_BYTES, bytes, bar);
+              const u32 w_bytes = __popc(mask) * TILE_BYTES;
+              masks[stage] = mask;
+              barrier_expect(bar, pieces * (CK * BN * 2) + w_bytes);
+              if (SHARE == 1 ? (turn++ & 1) == rank : w_bytes > 0)
+                load_w(buffer + X_BYTES, w + (long long)first * TILE_BYTES, w_bytes, bar);
 #pragma unroll
               for (int i = 0; i < NSUB; ++i)
                 if (column[i] >= 0)
 #pragma unroll
                   for (int a = 0; a < BN / ATOM; ++a)
-                    if (SHARE != 2 || (i * (BN / ATOM) + a) % 2 == rank)
-                      load_x(buffer + i * (CK * BN * 2) + a * (CK * ROW_BYTES), &x_map, x_column + a * ATOM, column[i] * CK, bar);
+                    if (SHARE != 2 || (i * (BN / ATOM) + a) % 2 == rank) load_x(buffer + i * (CK * BN * 2) + a * (CK * ROW_BYTES), &x_map, x_column + a * ATOM, column[i] * CK, bar);
             }
             __syncwarp();
             if (++stage == STAGES) stage = 0, phase ^= 1;
           }
-          base += 32;
-        } while (base < end);
+        }
       }
     }
   } else {  // ---- consumers
@@ -382,8 +352,7 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
 #endif
     const int strip = warp / 4 - 1, part_of_strip = warp & 3, thread = threadIdx.x & 127;
     const int my_strip = SHARE == 2 ? rank * G + strip : strip;
-    int chunk = 0, chunk_phase = 0;
-    u32 first_step = 0;  // of all the block's steps, the first of this chunk
+    int stage = 0, phase = 0;
     float d[NREG];
     for (int round = 0, t = first_tile, next_tile; t >= 0; ++round, t = next_tile) {
       next_tile = round + 1 < rounds ? __ldg(schedule + (round + 1) * clusters + cluster) : -1;
@@ -395,32 +364,20 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
       const int first_row = rows[(group * ALL_STRIPS + my_strip) * 4 + part_of_strip];
       int* counter = arrived + ((long long)group * slots + tile.column) * ALL_STRIPS + my_strip;
       if (parts > 1) asm volatile("prefetch.global.L2 [%0];" ::"l"(counter));
-      for (int left = steps; left >= 0;) {  // at least one chunk, also for an item without steps
-        barrier_wait(told + 8 * chunk, chunk_phase);
-        const u32 mask = chunks[chunk].masks[lane];
-        const int count = chunks[chunk].count;
-        __syncwarp();
-        if (lane == 0) barrier_arrive(read + 8 * chunk);
-        if (++chunk == CHUNKS) chunk = 0, chunk_phase ^= 1;
+      int held = -1;  // the stage whose MMA may still be running
+      for (int s = 0; s < steps; ++s) {
+        barrier_wait(full + 8 * stage, phase);
+        const u32 mask = __shfl_sync(0xffffffffu, masks[stage], 0);
         const u32 mine = (mask >> (strip * NSUB)) & ((1u << NSUB) - 1);
-        const u32 before = __popc(mask & ((1u << (strip * NSUB)) - 1)) * TILE_BYTES;
-        u32 held = NONE;  // the step whose MMA may still be running
-        for (u32 own = __ballot_sync(0xffffffffu, mine != 0); own; own &= own - 1) {
-          const u32 j = __ffs(own) - 1, step = first_step + j, stage = step % STAGES;
+        if (mine) {
           const u32 buffer = buffers + stage * STAGE_BYTES;
-          u32 pieces = NSUB == 1 ? 1 : __shfl_sync(0xffffffffu, mine, j);
-          u64 a = w_descriptor(buffer + X_BYTES + __shfl_sync(0xffffffffu, before, j));
+          u64 a = w_descriptor(buffer + X_BYTES + __popc(mask & ((1u << (strip * NSUB)) - 1)) * TILE_BYTES);
           const u64 b = x_descriptor(buffer);
-          if (held != NONE && step - held >= HOLD) {  // the ring would come round to what is held here
-            wgmma_wait<0>();
-            release(empty + 8 * (held % STAGES), lane);
-            held = NONE;
-          }
-          barrier_wait(full + 8 * stage, step / STAGES & 1);
           // One group of MMAs per piece, in a loop of its own: with branches between the MMAs of one group the
           // compiler would run them one after the other.
+          u32 left = mine;
           do {
-            const int i = NSUB == 1 ? 0 : __ffs(pieces) - 1;
+            const int i = NSUB == 1 ? 0 : __ffs(left) - 1;
             const u64 at = b + ((i * (CK * BN * 2)) >> 4);
             wgmma_fence();
 #pragma unroll
@@ -431,17 +388,21 @@ bsr_wgmma(const __grid_constant__ CUtensorMap x_map, const char* __restrict__ w,
             wgmma_commit();
             wgmma_wait<1>();
             a += TILE_BYTES >> 4;
-            pieces &= pieces - 1;
-          } while (NSUB > 1 && pieces);
-          if (held != NONE) release(empty + 8 * (held % STAGES), lane);
-          held = step;
+            left &= left - 1;
+          } while (NSUB > 1 && left);
+        } else {
+          wgmma_wait<0>();  // unconditional, or the compiler no longer follows the accumulators and waits after every MMA
         }
-        wgmma_wait<0>();
-        if (held != NONE) release(empty + 8 * (held % STAGES), lane);
-        first_step += count;
-        left -= 32;
-        if (left <= 0) break;
+        if (held >= 0) release(empty + 8 * held, lane);
+        held = stage;
+        if (!mine) {
+          release(empty + 8 * stage, lane);
+          held = -1;
+        }
+        if (++stage == STAGES) stage = 0, phase ^= 1;
       }
+      wgmma_wait<0>();
+      if (held >= 0) release(empty + 8 * held, lane);
 
       if (parts > 1) {
         float* mine = workspace + ((long long)tile.slot * ALL_STRIPS + my_strip) * (64 * BN) + thread * 4;

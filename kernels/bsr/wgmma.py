@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from heapq import heapreplace
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled
 from sparsity_roofline.kernels.bsr._strips import STRIP, UNIT, Strips, order_by_overlap, piece_of, strips_of
+from sparsity_roofline.kernels.bsr.plans import Plan, choose
 from sparsity_roofline.kernels.protocol import YES, BaseKernel, Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
@@ -22,84 +23,37 @@ SOURCE = Path(__file__).with_name("_wgmma.cu")
 L2_BYTES_PER_NS = 57.0  # a multiprocessor's share of 7.5 TB/s (measured, H100)
 MMA_CLOCK_GHZ = 1.5  # columns of a 64 x 16 by 16 x n product take half a clock each; less than the clock, as measured
 TILE_NS = 1500.0  # start and store of a tile
-SHARED_LIMIT = 227 * 1024 - 1024  # a block's shared memory on Hopper, less barriers and masks
+SHARED_LIMIT = 227 * 1024 - 512  # a block's shared memory on Hopper, less barriers and masks
+STEP = 64  # columns of W in a step of the ring
 
 
-class Plan(NamedTuple):
-    """One compiled variant and how work is cut.
-
-    Attributes:
-        BN: columns of Y of a block.
-        strips: strips of 64 rows of a block, which share tiles of X.
-        parts: runs of steps a group is cut into, each a block's.
-        panel: column tiles that are walked together (pairs of them where W is shared).
-        step: columns of W that make a step.
-        resident: blocks that a multiprocessor holds, by design (narrow ones may find room for more).
-        share: what two neighbouring blocks fetch once for both: 0 nothing, 1 tiles of W, 2 tiles of X.
-    """
-
-    BN: int
-    strips: int
-    parts: int = 1
-    panel: int = 8
-    share: int = 0
-    resident: int = 1
-    step: int = 64
-
-    @property
-    def stage_bytes(self) -> int:
-        return self.step * 2 * (self.BN + STRIP * self.strips)
-
-    @property
-    def group(self) -> int:
-        """Strips whose columns make one list of steps."""
-        return self.strips * (2 if self.share == 2 else 1)
-
-    @property
-    def stages(self) -> int:
-        return min((SHARED_LIMIT // self.resident - 1024) // self.stage_bytes, 512 // self.step)
-
-    @property
-    def shared(self) -> int:
-        return self.stages * self.stage_bytes + 1024
-
-    def defines(self, piece: int, dtype: str) -> tuple[tuple[str, int], ...]:
-        """Macros of ``_wgmma.cu``. Where accumulators fill the registers, an MMA of half the width takes its place."""
-        half = (self.BN == 256 and self.strips == 3) or self.resident == 2
-        return (
-            ("BN", self.BN),
-            ("G", self.strips),
-            ("STEP", self.step),
-            ("CK", piece),
-            ("STAGES", self.stages),
-            ("BF16", int(dtype == "bf16")),
-            ("NI", self.BN // 2 if half else self.BN),
-            ("SHARE", self.share),
-            ("RESIDENT", self.resident),
-        )
+def stages_of(plan: Plan) -> int:
+    """Buffers of the ring that fit."""
+    return min((SHARED_LIMIT - 1024) // _stage_bytes(plan), 8)
 
 
-def choose(M: int, K: int, N: int, r: int, multiprocessors: int = 132) -> Plan:
-    """The variant for a shape and blocks of r rows.
+def shared_of(plan: Plan) -> int:
+    """Bytes of dynamic shared memory: the ring, and what aligns it."""
+    return stages_of(plan) * _stage_bytes(plan) + 1024
 
-    At N up to 64 the bytes of W bound the time: narrow tiles, one strip a block, groups cut until every multiprocessor
-    holds two blocks. Beyond, as many strips share a tile of X as leave no multiprocessor idle in the last round.
-    """
-    strips, steps = -(-M // STRIP), max(-(-K // 64), 1)
-    if N <= 64:
-        BN = 16 if N <= 16 else 32 if N <= 32 else 64
-        return Plan(BN, 1, min(max((4 if BN == 16 else 2) * multiprocessors // (2 * strips), 1), max(steps // 4, 1)))
-    if strips * -(-N // 256) < multiprocessors:  # few tiles: narrower ones, and groups in parts
-        BN = 128 if strips * -(-N // 128) > multiprocessors else 64
-        tiles = -(-strips // 2) * -(-N // BN)
-        return Plan(BN, 2, min(max(multiprocessors // tiles, 1), max(steps // 8, 1)))
-    if r >= 128:
-        return Plan(256, 2)
 
-    def rounds(G: int) -> int:
-        return G * -(-(-(-strips // G) * -(-N // 256)) // multiprocessors)
+def _stage_bytes(plan: Plan) -> int:
+    return STEP * 2 * (plan.BN + STRIP * plan.strips)
 
-    return Plan(256, 3 if rounds(3) <= rounds(2) else 2)
+
+def defines_of(plan: Plan, piece: int, dtype: str) -> tuple[tuple[str, int], ...]:
+    """Macros of ``_wgmma.cu``. Where accumulators fill the registers, an MMA is cut in two."""
+    return (
+        ("BN", plan.BN),
+        ("G", plan.strips),
+        ("STEP", STEP),
+        ("CK", piece),
+        ("STAGES", stages_of(plan)),
+        ("BF16", int(dtype == "bf16")),
+        ("NI", plan.BN // 2 if plan.BN == 256 and plan.strips == 3 else plan.BN),
+        ("SHARE", plan.share),
+        ("RESIDENT", 1),
+    )
 
 
 def items_of(strips: Strips, parts: int) -> list[tuple[int, int, int, int, int]]:
@@ -116,7 +70,7 @@ def items_of(strips: Strips, parts: int) -> list[tuple[int, int, int, int, int]]
 
 def cost_of(steps: int, tiles: int, plan: Plan, piece: int) -> float:
     """Time of an item by one column tile, in ns: bytes through a multiprocessor's share of L2, or its tensor cores."""
-    fetched = 2 * plan.BN * plan.step * steps + 2 * STRIP * piece * tiles
+    fetched = 2 * plan.BN * STEP * steps + 2 * STRIP * piece * tiles
     return TILE_NS + max(fetched / L2_BYTES_PER_NS, tiles * piece / 16 * max(plan.BN, 32) / 2 / MMA_CLOCK_GHZ)
 
 
@@ -170,8 +124,8 @@ class _Prepared:
         size = self._count * columns * plan.group * STRIP * plan.BN if split else 1
         self._workspace = torch.empty(size, dtype=torch.float32, device=device)
         self._arrived = torch.zeros(groups * columns * plan.group if split else 1, dtype=torch.int32, device=device)
-        module = compiled.module(SOURCE, str(device), plan.defines(strips.piece, case.dtype))
-        self._function = module.function("bsr_wgmma", shared=plan.shared)
+        module = compiled.module(SOURCE, str(device), defines_of(plan, strips.piece, case.dtype))
+        self._function = module.function("bsr_wgmma", shared=shared_of(plan))
         self._threads = 128 * (plan.strips + 1)
         resident = self._function.blocks_per_multiprocessor(self._threads)
         resident *= torch.cuda.get_device_properties(device).multi_processor_count
@@ -186,7 +140,7 @@ class _Prepared:
         self._x: tuple[int, Any] = (0, None)
         self.config: dict[str, Any] = {
             **plan._asdict(),
-            "stages": plan.stages,
+            "stages": stages_of(plan),
             "piece": strips.piece,
             "weight_bytes": strips.tiles.nbytes + strips.meta.nbytes,
             "workspace_bytes": self._workspace.nbytes if split else 0,
@@ -247,13 +201,14 @@ class BsrWgmma(BaseKernel):
 
     def prepare(self, matrix: Matrix, case: Case, device: Device, step: Step = no_step) -> Prepared:
         r = case.block_rows
-        plan = choose(case.M, case.K, case.N, r)
+        blocks = -(-case.M // r) * -(-case.K // case.block_cols)
+        plan = choose(case.M, case.K, case.N, r, case.stored_blocks / max(blocks, 1))
         with step("convert"):
             operand = convert.bsr_operand(matrix, r, case.block_cols, case.dtype, device)
         with step("order rows"):
             order = order_by_overlap(operand, case.K, plan.group * STRIP // r)
         with step("pack strips"):
-            strips = strips_of(operand, order, case.K, plan.group, plan.step)
+            strips = strips_of(operand, order, case.K, plan.group, STEP)
         return _Prepared(strips, plan, case)
 
 
