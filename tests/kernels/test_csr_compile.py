@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from sparsity_roofline.kernels._cuda import compiled
@@ -120,3 +125,62 @@ def test_the_plan_is_the_one_measured_fastest(M: int, K: int, N: int, best: tupl
 def test_shared_memory_goes_to_steps_of_x() -> None:
     assert wgmma.variant(256, 2000).XSTAGES == 4
     assert wgmma.variant(256, 6400).XSTAGES == 3
+
+
+@pytest.mark.slow
+@needs_nvrtc
+@pytest.mark.parametrize("capacity", [2000, 6400])
+@pytest.mark.parametrize("BN", [64, 128, 256])
+def test_registers_that_an_mma_reads_are_left_alone_until_it_is_over(BN: int, capacity: int, tmp_path: Path) -> None:
+    """wgmma reads A from registers while later instructions run; nothing may write them before the wait that ends it.
+
+    In machine code, since the registers that matter are those the assembler chose: each batch of four MMAs is over at
+    the wait after the next batch, and the loop over a panel holds four batches.
+    """
+    tool = disassembler()
+    if tool is None:
+        pytest.skip("Triton's nvdisasm is not installed")
+    defines = (("BF16", 0), *wgmma.variant(BN, capacity)._asdict().items())
+    binary = tmp_path / "wgmma.cubin"
+    binary.write_bytes(compiled.cubin(wgmma.HERE / "_wgmma.cu", "sm_90a", defines, wgmma.HEADERS))
+    text = subprocess.run([tool, "-c", str(binary)], capture_output=True, text=True, check=True).stdout
+    code = [line.split("*/", 1)[1].strip() for line in text.splitlines() if re.match(r"\s+/\*[0-9a-f]{4,5}\*/", line)]
+    waits = [at for at, line in enumerate(code) if line.startswith("WARPGROUP.DEPBAR")]
+    batches: list[tuple[int, set[int]]] = []
+    held: set[int] = set()
+    for at, line in enumerate(code):
+        if found := re.match(r"HGMMA\S* R\d+, R(\d+), ", line):
+            held |= set(range(int(found[1]), int(found[1]) + 4))
+            if "gsb0" in line:
+                batches.append((at, held))
+                held = set()
+    assert len(batches) == 4
+    assert all(len(registers) == 16 for _, registers in batches)
+    for number, (at, registers) in enumerate(batches):
+        if number < 3:
+            span = [*range(at, waits[number + 1])]
+        else:  # on to the end of the loop, and from its start to the wait after the first batch
+            span = [*range(at, waits[3] + 40), *range(batches[0][0] - 150, waits[0])]
+        assert not [code[i] for i in span if written(code[i]) & registers]
+
+
+def disassembler() -> str | None:
+    found = importlib.util.find_spec("triton")
+    if found is None or not found.submodule_search_locations:
+        return None
+    tool = Path(found.submodule_search_locations[0]) / "backends" / "nvidia" / "bin" / "nvdisasm"
+    return str(tool) if tool.is_file() else None
+
+
+def written(line: str) -> set[int]:
+    """Registers that an instruction writes."""
+    opcode, _, rest = re.sub(r"^@!?U?P\w+\s+", "", line).partition(" ")
+    if opcode.startswith(("ST", "BRA", "HGMMA", "SYNCS", "BAR", "MEMBAR", "RED")):
+        return set()
+    for operand in rest.rstrip(" ;").split(",")[:2]:
+        if found := re.fullmatch(r"R(\d+)", operand.strip()):
+            width = 4 if ".128" in opcode else 2 if ".64" in opcode or ".WIDE" in opcode else 1
+            return set(range(int(found[1]), int(found[1]) + width))
+        if not re.fullmatch(r"!?U?P\w+", operand.strip()):
+            break
+    return set()
