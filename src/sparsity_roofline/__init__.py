@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sparsity_roofline.api import measure, predict
+    from sparsity_roofline.bench.compare import compare
     from sparsity_roofline.bench.matrices import (
         fetch,
         open_collection,
@@ -45,6 +46,7 @@ _HOME = {
     "measure": "api",
     "end_to_end": "endtoend",
     "validate": "validation.report",
+    "compare": "bench.compare",
     "validate_measurements": "validation.external",
     "fetch": "bench.matrices",
     "open_collection": "bench.matrices",
@@ -84,6 +86,7 @@ __all__ = [
     "Support",
     "UserError",
     "__version__",
+    "compare",
     "datasheet",
     "end_to_end",
     "fetch",
