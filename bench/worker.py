@@ -65,6 +65,7 @@ class Worker:
     def serve(self) -> None:
         """Until the input ends or the device is lost."""
         imports()
+        _profiler_imports()
         first = self._requests.readline()
         if not first:
             return
@@ -124,6 +125,19 @@ def imports() -> None:
     del torch
     with contextlib.suppress(UserError):  # told to whoever asks for the kernels
         load_kernels()
+
+
+def _profiler_imports() -> None:
+    """Where a GPU's timer will want torch's profiler: what its first session imports, which takes seconds."""
+    import torch
+
+    if torch.cuda.is_available():
+        with contextlib.suppress(Exception):  # the timer tells what does not work
+            import torch._inductor
+            import torch.profiler
+            import triton
+
+            del triton
 
 
 def device_alive(device: str) -> bool:
