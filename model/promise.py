@@ -65,7 +65,7 @@ def promise(ceilings: Ceilings, rows: int, *, columns: int = COLUMNS, dtype: str
     printed = ceilings.peak(dtype, ceilings.own_unit(dtype))
     peak = printed * device.peak_fraction.get(d.peak, 1.0)
     rates = device.l2_bandwidth, device.l2_shared_bandwidth
-    fed = [float(l2.feed_flops(np.float64(rows), np.float64(columns), d.element_bytes, rate)) for rate in rates]
+    fed = [float(l2.feed_flops(rows, columns, d.element_bytes, rate)) for rate in rates]
     return Promise(
         device=ceilings.device,
         dtype=dtype,
@@ -100,5 +100,5 @@ def share_kept(
     device = device_constants(ceilings)
     rate = l2.rate(device.l2_bandwidth, device.l2_shared_bandwidth, np.asarray(density, dtype=np.float64))
     peak = ceilings.peak(dtype, ceilings.own_unit(dtype)) * device.peak_fraction.get(DTYPES[dtype].peak, 1.0)
-    fed = l2.feed_flops(np.float64(rows), np.float64(at.columns), DTYPES[dtype].element_bytes, rate)
+    fed = l2.feed_flops(rows, at.columns, DTYPES[dtype].element_bytes, rate)
     return np.minimum(np.asarray(fed / peak, dtype=np.float64), 1.0)

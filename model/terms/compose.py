@@ -188,7 +188,7 @@ class Composer:
     def _l2_seconds(self, way: Walk, tiling: Tiling, S: float) -> Floats:
         """Bytes of all tiles at the rate of the case's density; no more than the programs' multiprocessors can take."""
         b = float(DTYPES[self.dtype].element_bytes)
-        each = traffic.tile_bytes(tiling.BM, tiling.BN, way.weight, way.element_bytes, b, way.x) / tiling.split
+        each = traffic.tile_bytes(tiling.BM, tiling.BN, way.weight, way.element_bytes, way.x, b) / tiling.split
         moved = way.programs * each * self.constants.l2_factor
         rate = l2.rate(self.device.l2_bandwidth, self.device.l2_shared_bandwidth, way.density)
         if self.terms.wave:

@@ -50,8 +50,8 @@ class KernelModel:
 
     def candidates(self, dtype: str) -> Tiling:
         """Its tiles and splits in a dtype, arrays of shape (1, candidates)."""
-        unit = self.runs_on(dtype)
-        unit = unit if unit in self.tiles else next(iter(self.tiles))  # type: ignore[assignment]
+        own: str = self.runs_on(dtype)
+        unit = own if own in self.tiles else next(iter(self.tiles))
         grid = [(m, n, k, s) for m, n, k in self.tiles[unit] for s in self.split]
         BM, BN, BK, split = (np.asarray(column, dtype=np.float64)[None, :] for column in zip(*grid, strict=True))
         held = np.full_like(BM, self.resident) if self.resident else accumulators_held(BM, BN)

@@ -29,9 +29,11 @@ def rate(unshared: Floats | float, shared: Floats | float, density: Floats) -> F
     return 1.0 / (d / shared + (1.0 - d) / unshared)
 
 
-def feed_flops(BM: Floats, BN: Floats, element_bytes: Floats | float, bandwidth: Floats | float) -> Floats:
+def feed_flops(
+    BM: Floats | float, BN: Floats | float, element_bytes: Floats | float, bandwidth: Floats | float
+) -> Floats:
     """Operations per second that L2 can feed to BM x BN tiles: 2 BM BN / ((BM + BN) b) x bandwidth.
 
     fp16, BN = 256, 7.6 TB/s: 115, 216, 389 and 648 TFLOP/s for 16, 32, 64 and 128 rows.
     """
-    return 2.0 * BM * BN / ((BM + BN) * element_bytes) * bandwidth
+    return np.asarray(2.0 * BM * BN / ((BM + BN) * element_bytes) * bandwidth, dtype=np.float64)

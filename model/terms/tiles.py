@@ -67,12 +67,12 @@ technical specifications."""
 PROGRAMS = 32
 
 
-def accumulators_held(BM: Floats, BN: Floats) -> Floats:
+def accumulators_held(BM: Floats | float, BN: Floats | float) -> Floats:
     """Programs that a multiprocessor holds when fp32 sums of BM x BN take half its registers; 1 to 8.
 
     128 x 256: 32768 / 32768 = 1; 64 x 64: 8.
     """
-    return np.clip(np.floor(REGISTERS / 2 / (BM * BN)), 1.0, 8.0)
+    return np.asarray(np.clip(np.floor(REGISTERS / 2 / (BM * BN)), 1.0, 8.0), dtype=np.float64)
 
 
 def resident(shared_bytes: float, warps: int, registers: float) -> int:

@@ -67,7 +67,7 @@ def walk(t: CaseTable, code: int, kernel: KernelModel, dtype: str, plain: Cost, 
     if code == CSR:
         own = column(t.nnz) / np.maximum(M, 1.0)
         if kernel.stores == "bitmap":
-            stored = bitmap(M, K, N, column(t.nnz), _BYTES[dtype], 0.0)[1]
+            stored = bitmap(M, K, N, column(t.nnz), np.full_like(M, _BYTES[dtype]), 0.0)[1]
         if kernel.decodes:
             flops = 2.0 * M * K * N
         elif kernel.panels:

@@ -38,4 +38,5 @@ def expected_longest(mean: Floats, extent: Floats, rows: Floats) -> Floats:
     """
     share = np.divide(mean, extent, out=np.zeros_like(mean), where=extent > 0)
     deviation = np.sqrt(np.maximum(mean * (1.0 - share), 0.0))
-    return np.minimum(extent, mean + np.sqrt(2.0 * np.log(np.maximum(rows, 1.0))) * deviation)
+    most = mean + np.sqrt(2.0 * np.log(np.maximum(rows, 1.0))) * deviation
+    return np.asarray(np.minimum(extent, most), dtype=np.float64)

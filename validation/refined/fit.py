@@ -89,7 +89,7 @@ def fit(records: pd.DataFrame, gpu: str, kernel: str, dtype: str) -> Fitted:
     low, high = (np.log([BOUNDS[name][i] for name in free]) for i in (0, 1))
     first = np.clip(np.log([getattr(start, name) for name in free]), low + 1e-6, high - 1e-6)
     found = least_squares(
-        residuals, first, bounds=(low, high), loss="soft_l1", f_scale=SOFT, diff_step=1e-3, max_nfev=80
+        residuals, first, bounds=(low, high), loss="soft_l1", f_scale=SOFT, diff_step=[1e-3] * len(free), max_nfev=80
     )
     rms = float(np.sqrt(np.mean(residuals(found.x) ** 2)))
     shapes = len(rows[["M", "K"]].drop_duplicates())

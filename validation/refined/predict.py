@@ -54,7 +54,7 @@ def _tile(kernel: str, config: str, dtype: str, M: int, N: int, r: int, c: int) 
         programs = _resident(known.tile, chosen, DTYPES[dtype].element_bytes, BM, BN, BK) or known.resident
     except (KeyError, TypeError, ZeroDivisionError):
         return unknown
-    return BM, BN, BK, split, float(programs or accumulators_held(np.float64(BM), np.float64(BN)))
+    return BM, BN, BK, split, float(programs or accumulators_held(BM, BN))
 
 
 def _figure(rule: str | float, chosen: Mapping[str, Any]) -> float:

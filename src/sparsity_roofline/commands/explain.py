@@ -77,7 +77,7 @@ def command(
 
 
 def _print(found: Explanation) -> None:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (row["term"], f"{row['dense_us']:.2f}", f"{row['sparse_us']:.2f}", f"{row['speedup']:.2f}x", row["meaning"])
         for row in found.rows
     ]
