@@ -39,6 +39,7 @@ BUILT_IN = (
     "bsr.triton",
     "bsr.wgmma",
     "bsr.mma",
+    "bsr.ffma",
     "bsr.torch",
     "bsr.torch_tuned",
     "bsr.scipy",

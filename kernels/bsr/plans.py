@@ -68,7 +68,10 @@ def _records() -> tuple[_Record, ...]:
     with TABLE.open(encoding="utf-8", newline="") as file:
         return tuple(
             _Record(
-                *(int(row[name]) for name in ("M", "K", "N", "r")),
+                int(row["M"]),
+                int(row["K"]),
+                int(row["N"]),
+                int(row["r"]),
                 float(row["density"]),
                 Plan(*(int(row[name]) for name in Plan._fields)),
                 float(row["us"]),
