@@ -21,6 +21,8 @@ COUNTS = ("M", "K", "N", "nnz", "stored_blocks", "block_rows", "block_cols", "n"
 BUFFERS = {5: 3, 7: 4}
 """Triton's pipeline of a load that waits for another one (a block's column, then its rows of X) keeps fewer buffers
 than it has stages: by number of stages."""
+MOST = 1e6
+"""No tile, step or number of programs is larger."""
 FRAME_REGISTERS = 48
 """Registers of a thread beside its share of the accumulator: addresses, masks, fragments."""
 
@@ -47,14 +49,15 @@ def _tile(kernel: str, config: str, dtype: str, M: int, N: int, r: int, c: int) 
     known = kernels().get(kernel)
     if known is None or not config or known.tile is None:
         return unknown
-    chosen: Mapping[str, Any] = {**json.loads(config), "M": M, "N": N, "block_rows": r, "block_cols": c}
     try:
+        chosen: Mapping[str, Any] = {**json.loads(config), "M": M, "N": N, "block_rows": r, "block_cols": c}
         BM, BN, BK = (_figure(known.tile[name], chosen) for name in ("BM", "BN", "BK"))
         split = _figure(known.tile.get("split", 1), chosen)
         programs = _resident(known.tile, chosen, DTYPES[dtype].element_bytes, BM, BN, BK) or known.resident
-    except (KeyError, TypeError, ZeroDivisionError):
-        return unknown
-    return BM, BN, BK, split, float(programs or accumulators_held(BM, BN))
+        found = BM, BN, BK, split, float(programs or accumulators_held(BM, BN))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return unknown  # of another version of the kernel, or spoilt: the kernel's list stands in
+    return found if all(0 < figure < MOST for figure in found) else unknown
 
 
 def _figure(rule: str | float, chosen: Mapping[str, Any]) -> float:

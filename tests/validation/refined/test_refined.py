@@ -88,13 +88,23 @@ def test_a_torch_configuration_names_its_width_as_a_quotient() -> None:
     assert (tiling.BM[0, 0], tiling.BN[0, 0], tiling.BK[0, 0]) == (64, 64, 64)
 
 
-@pytest.mark.parametrize("config", [{}, {"BM": 64}, {"BM": "wide", "BN": 64, "BK": 64}])
-def test_a_configuration_without_a_tile_leaves_the_kernels_list(config: dict[str, Any]) -> None:
-    frame = normalise(pd.DataFrame([row("bsr.triton", 512, 512, 512, 0.5, 1e4, config)]))
-    if config.get("BM") == "wide":
-        with pytest.raises(ValueError, match="wide"):
-            tiling_of(frame)
-        return
+REST = '"BN": 64, "BK": 64, "warps": 4, "stages": 3'
+SPOILT = (
+    "",
+    "{}",
+    '{"BM": 64}',
+    f'{{"BM": "wide", {REST}}}',
+    f'{{"BM": 0, {REST}}}',
+    f'{{"BM": 1e308, {REST}}}',
+    '{"BM": 64, "BN": 64, "BK": 64, "warps": 0, "stages": 3}',
+    "[1]",
+    "not JSON",
+)
+
+
+@pytest.mark.parametrize("config", SPOILT)
+def test_a_configuration_without_a_tile_leaves_the_kernels_list(config: str) -> None:
+    frame = normalise(pd.DataFrame([{**row("bsr.triton", 512, 512, 512, 0.5, 1e4, {}), "kernel_config": config}]))
     assert np.isnan(tiling_of(frame).BM).all()
     assert predict(frame)["refined_ns"].notna().all()
 
