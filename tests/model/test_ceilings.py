@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,13 @@ def test_a_broken_file_is_one_line(text: str) -> None:
 def test_impossible_figures_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UserError, match="ceilings of some CPU"):
         replace(CPU, **change)  # type: ignore[arg-type]
+
+
+def test_files_from_before_there_were_l2_rates_still_read_and_keep_their_identity() -> None:
+    file = Path(__file__).resolve().parents[2] / "results" / "h100-sxm" / "dlmc" / "ceilings.json"
+    for kept in json.loads(file.read_text(encoding="utf-8")).values():
+        if isinstance(kept, dict):
+            assert "l2_shared_bandwidth" not in kept
+            read = Ceilings.from_json(json.dumps(kept))
+            assert replace(read, identity="").identity == kept["identity"]
+            assert replace(read, l2_shared_bandwidth=14e12, identity="").identity != kept["identity"]

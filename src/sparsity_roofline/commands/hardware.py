@@ -93,6 +93,12 @@ def _print_ceilings(ceilings: Ceilings, as_json: bool) -> None:
     rows += [(name, f"{value / 1e12:.4g} T/s") for name, value in ceilings.peaks.items()]
     if ceilings.l2_bandwidth:
         rows.append(("L2 bandwidth", f"{ceilings.l2_bandwidth / 1e12:.3g} TB/s"))
+    if ceilings.l2_shared_bandwidth:
+        rows.append(("L2 bandwidth, lines shared", f"{ceilings.l2_shared_bandwidth / 1e12:.3g} TB/s"))
+    if ceilings.l2_write_bandwidth:
+        rows.append(("L2 write bandwidth", f"{ceilings.l2_write_bandwidth / 1e12:.3g} TB/s"))
+    if ceilings.l2_held_bytes:
+        rows.append(("writes held back by L2", f"{ceilings.l2_held_bytes / 1e6:.3g} MB"))
     if ceilings.launch_floor_s:
         rows.append(("launch floor", f"{ceilings.launch_floor_s * 1e6:.3g} us"))
     print_table(f"{ceilings.device} ({ceilings.kind}, {ceilings.identity})", ("ceiling", "value"), rows, (1,))
