@@ -367,10 +367,10 @@ def test_a_budget_counts_every_device(plan_of) -> None:
     assert sum(job.estimate_s for job in two.jobs) <= 2 * room
 
 
-def test_the_api_shares_a_run(plan_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_shares_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sparsity_roofline as sr
 
+    monkeypatch.setattr("sparsity_roofline.bench.cluster_local.gpus", list)
     with pytest.raises(UserError, match="no NVIDIA GPU here"):
-        monkeypatch.setattr("sparsity_roofline.bench.cluster_local.gpus", list)
         sr.measure("main", out=tmp_path / "run", devices="all")
     assert not (tmp_path / "run").exists()
