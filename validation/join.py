@@ -18,6 +18,8 @@ from sparsity_roofline.model.record import PRESETS
 from sparsity_roofline.validation import flags
 from sparsity_roofline.validation.amortisation import add_amortisation
 from sparsity_roofline.validation.frame import add_ceilings, check_preset, normalise
+from sparsity_roofline.validation.matched import MATCHED, family
+from sparsity_roofline.validation.matched import partners as matched_partners
 
 SHAPE = ("M", "K", "N", "dtype", "layout")
 CONDITIONS = ("device", "threads", "timer", "regime_l2", "regime_clocks", "run_id", "environment", "ceilings_id")
@@ -96,7 +98,8 @@ def pair(
         records: one row per (case, kernel), the columns of ``Record``.
         preset: cost preset whose speed-of-light latencies predict the speedup.
         ceilings: "datasheet", "measured", or None: the data sheet for a GPU of the table, else measured.
-        dense_kernel: another dense kernel by name, or "best" for the fastest one of each shape.
+        dense_kernel: another dense kernel by name, "best" for the fastest one of each shape, or "matched" for the same
+            kernel at density 1, else the dense kernel of its family (``matched``).
         floor_ns: a speed of light below this marks a pair ``below_floor``; None: 5 us on a GPU, none on a CPU.
 
     Raises:
@@ -112,7 +115,11 @@ def pair(
     _check_dense(rows.loc[is_dense, "kernel"].unique().tolist(), dense_kernel)
 
     sparse, dense = rows[usable & ~is_dense], rows[usable & is_dense]
-    partner = _partners(sparse, dense, dense_kernel)
+    partner = (
+        matched_partners(sparse, rows[usable], KEYS)
+        if dense_kernel == MATCHED
+        else _partners(sparse, dense, dense_kernel)
+    )
     has = partner >= 0
     pairs = _columns(sparse[has], rows.loc[partner[has]], preset)
     pairs["threads"] = pairs["threads"].replace(_NO_THREADS, np.nan)
@@ -126,8 +133,9 @@ def pair(
 
 
 def _check_dense(names: list[str], dense_kernel: str | None) -> None:
-    if dense_kernel not in (None, "best", *names) and names:
-        raise UserError(f"no record of a dense kernel {dense_kernel!r}: choose one of {', '.join(sorted(names))}, best")
+    if dense_kernel not in (None, "best", MATCHED, *names) and names:
+        known = ", ".join([*sorted(names), "best", MATCHED])
+        raise UserError(f"no record of a dense kernel {dense_kernel!r}: choose one of {known}")
 
 
 def wanted_dense(row_unit: str, dense_kernel: str | None) -> str:
@@ -244,6 +252,9 @@ def _why(
 def _no_partner(row: dict[Hashable, Any], same_shape: list[dict[Hashable, Any]], dense_kernel: str | None) -> str:
     """Why a sparse record with a time found no partner: what the nearest dense record differs in."""
     name = wanted_dense(str(row["kernel_unit"]), dense_kernel)
+    if dense_kernel == MATCHED:
+        kernel = str(row["kernel"])
+        return f"no dense partner: neither {kernel} at density 1 nor {family(kernel)} for this shape, dtype and layout"
     candidates = [d for d in same_shape if name in ("best", d["kernel"])]
     if not candidates:
         wanted = "dense" if name == "best" else name

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.validation.frame import add_ceilings, normalise
+from sparsity_roofline.validation.summary import block_of
 
 BEST = "best of ours"
 DENSE = "dense.cublas"
@@ -56,7 +57,7 @@ def cells(records: pd.DataFrame, dense_kernel: str = DENSE) -> pd.DataFrame:
     dense = rows[rows["kernel"] == dense_kernel]
     if dense.empty:
         raise UserError(f"no time of {dense_kernel} in these records: run it beside the others, or name another kernel")
-    rows["block"] = [_block(*row) for row in zip(*(rows[c] for c in _BLOCK), strict=True)]
+    rows["block"] = [block_of(*row) for row in zip(*(rows[c] for c in _BLOCK), strict=True)]
     rows["f"] = rows["sol_paper_ns"] / rows["time_ns"]
     partner = dense.groupby(list(SHAPE))["time_ns"].median()
     fraction = dense.assign(f=dense["sol_paper_ns"] / dense["time_ns"]).groupby(list(SHAPE))["f"].median()
@@ -101,10 +102,6 @@ def summarise(table: pd.DataFrame, by: tuple[str, ...] = GROUP) -> pd.DataFrame:
 
 
 _BLOCK = ("format", "block_rows", "block_cols", "n", "m")
-
-
-def _block(format: str, r: int, c: int, n: int, m: int) -> str:
-    return f"{r}x{c}" if format == "bsr" else f"{n}:{m}" if format == "nm" else ""
 
 
 def _shape(row: pd.Series[float]) -> str:

@@ -148,7 +148,7 @@ def fraction_plot(pairs: pd.DataFrame) -> Figure:
                     xytext=(3, 3), textcoords="offset points", fontsize=8, color=style.DENSE_COLOUR)  # fmt: skip
         ax.axhline(1.0, color="#888888", linewidth=0.8)
         ax.set_yscale("log")
-        _plain_log(ax.yaxis)
+        plain_log(ax.yaxis)
         ax.grid(True)
         ax.set_xlabel("sparsity")
         ax.set_ylabel(f"fraction of the speed of light ({pairs['preset'].iloc[0]} costs)")
@@ -192,7 +192,7 @@ def _speedup_axes(ax: Axes, table: pd.DataFrame) -> None:
         draw(1.0, color="#aaaaaa", linewidth=0.8, zorder=1)
     ax.set_aspect("equal")
     for axis in (ax.xaxis, ax.yaxis):
-        _plain_log(axis)
+        plain_log(axis)
     for factor, text in ((1.0, "y = x"), (2.0, "2x"), (0.5, "x/2")):
         low, high = max(x0, y0 - np.log10(factor)), min(x1, y1 - np.log10(factor))
         if high > low:
@@ -218,7 +218,7 @@ def _parity_axes(ax: Axes, parity: pd.Series[float]) -> None:
     for y in (0.5, 2.0):
         ax.axhline(y, color="#888888", linewidth=0.8, linestyle=(0, (4, 3)), zorder=2)
     for axis in (ax.xaxis, ax.yaxis):
-        _plain_log(axis)
+        plain_log(axis)
     ax.grid(True)
     ax.set_ylabel("parity (f sparse / f dense = measured / predicted)")
 
@@ -236,8 +236,8 @@ def _draw_roofs(ax: Axes, found: list[Roofs], rows: pd.DataFrame) -> None:
     low_y = float(rows["rate"].min()) / 2.5
     high_y = max([float(rows["rate"].max()), *tops]) * 2.2
     ax.set(xlim=(low_x, high_x), ylim=(low_y, high_y))
-    _plain_log(ax.xaxis)
-    _plain_log(ax.yaxis)
+    plain_log(ax.xaxis)
+    plain_log(ax.yaxis)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _rate(v).strip()))
     for roof in found:
         style_of = _ROOF_LINES[roof.kind]
@@ -318,7 +318,7 @@ def _rate(value: float) -> str:
     return f"{value:.3g} "
 
 
-def _plain_log(axis: Any) -> None:
+def plain_log(axis: Any) -> None:
     """Ticks at 1, 2, 5 per decade in plain numbers when few decades are shown, decades alone otherwise."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

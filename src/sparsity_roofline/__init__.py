@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from sparsity_roofline.model.pattern import Pattern
     from sparsity_roofline.model.record import Record
     from sparsity_roofline.validation.external import validate_measurements
+    from sparsity_roofline.validation.page.report import report
     from sparsity_roofline.validation.report import validate
 
 _HOME = {
     "predict": "api",
     "measure": "api",
     "end_to_end": "endtoend",
+    "report": "validation.page.report",
     "validate": "validation.report",
     "compare": "bench.compare",
     "validate_measurements": "validation.external",
@@ -99,6 +101,7 @@ __all__ = [
     "read_matrix",
     "read_records",
     "read_samples",
+    "report",
     "synthetic",
     "validate",
     "validate_measurements",

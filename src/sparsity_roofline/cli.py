@@ -23,6 +23,7 @@ VERBS = {
     "explain": "One prediction term by term, from the plain limit to the refined latency.",
     "measure": "Time kernels on this machine and record it.",
     "validate": "Did the predictions hold? Tables and plots of a run.",
+    "report": "Does the Sparsity Roofline hold? One HTML file, tables and figures of one or more runs.",
     "compare": "Did a kernel get slower? Two runs or two git revisions, a verdict for every cell.",
     "history": "Time over commits, and at which commit it changed.",
     "profile": "Why is a kernel slow? One launch under Nsight Compute, in the model's words.",
