@@ -44,6 +44,9 @@ class CostOptions:
         weight_bytes, input_bytes, output_bytes_each: bytes of one element of W, X, Y; None takes the dtype's own.
             INT8 products are often written as INT32: set ``output_bytes_each=4`` for those.
         index_bytes, pointer_bytes: of csr and bsr indices and row offsets.
+        positions: what says where the stored elements lie. ``stored``: the format's own indices, pointers and metadata;
+            ``least``: the fewest bits in which any lossless layout can tell one mask of so many elements (blocks, or
+            n of every m) from the others, so that no kernel's own layout undercuts it.
         metadata: of nm. ``index``: ceil(log2 m) bits per kept element; ``combination``: ceil(log2 C(m, n)) bits per
             group; ``vendor_2_4``: what NVIDIA's sparse tensor cores store, M K / 8 bytes for 2:4 and 4 bits per pair
             for 1:2 in 32-bit types, and ``index`` for every other n:m.
@@ -66,6 +69,7 @@ class CostOptions:
     output_bytes_each: float | None = None
     index_bytes: int = 4
     pointer_bytes: int = 4
+    positions: Literal["stored", "least"] = "stored"
     metadata: Metadata = "vendor_2_4"
     bitmap_offsets: bool = False
     nm_work: NmWork = "halved_at_dense_peak"
@@ -105,9 +109,10 @@ PRESETS: dict[str, CostOptions] = {
     "paper": CostOptions(),
     # The same traffic against the peak of the unit that a kernel runs on: judges a kernel.
     "unit": CostOptions(compute_peak="unit"),
-    # What no kernel of the format can avoid from cold caches. A kernel on CUDA cores cannot pass their rate, so its own
-    # unit's peak is a true bound and the tightest one; where no kernel is named it is the largest peak.
-    "bound": CostOptions(compute_peak="bound", input_rows="used", output_bytes="beyond_l2"),
+    # What no kernel can avoid from cold caches, whatever layout it stores W in. A kernel on CUDA cores cannot pass
+    # their rate, so its own unit's peak is a true bound and the tightest one; where no kernel is named it is the
+    # largest peak.
+    "bound": CostOptions(compute_peak="bound", input_rows="used", output_bytes="beyond_l2", positions="least"),
 }
 
 
@@ -179,6 +184,20 @@ def bitmap(M: Floats, K: Floats, N: Floats, nnz: Floats, b: Floats, pointer: flo
     return 2.0 * nnz * N, b * nnz + M * K / 8.0 + offsets
 
 
+def choice_bits(of: Floats, chosen: Floats) -> Floats:
+    """Fewest bits that tell a choice of ``chosen`` out of ``of`` from all others: a lower limit of log2 C(of, chosen).
+
+    of H(p) - log2(8 of p (1 - p)) / 2 with p = chosen / of and H the binary entropy, at least 0 (Cover and Thomas,
+    Elements of Information Theory, lemma 17.5.1).
+    """
+    p = np.divide(chosen, of, out=np.zeros_like(of), where=of > 0)
+    inside = (p > 0) & (p < 1)
+    q = np.where(inside, p, 0.5)
+    entropy = -(q * np.log2(q) + (1 - q) * np.log2(1 - q))
+    bits = of * entropy - 0.5 * np.log2(np.maximum(8 * of * q * (1 - q), 1.0))
+    return np.where(inside, np.maximum(bits, 0.0), 0.0)
+
+
 def nm_metadata_bits(n: int, m: int, element_bytes: float, metadata: Metadata) -> float:
     """Bits of metadata per group of m for one n:m pattern (see ``CostOptions.metadata``)."""
     if metadata == "combination":
@@ -228,6 +247,8 @@ def cost(
     for code in np.unique(table.format_code):
         at = np.flatnonzero(table.format_code == code)
         flops[at], weight[at] = _weight_side(int(code), table.take(at), M[at], K[at], N[at], b_w[at], own[at], options)
+    if options.positions == "least":
+        weight = np.minimum(weight, b_w * table_elements(table) + least_positions(table) / 8.0)
     flops = np.where(at_sparse_peak(table, options), 2.0 * flops, flops)
     rows = table.used_columns.astype(np.float64) if options.input_rows == "used" else K
     elements = rows * N
@@ -241,6 +262,28 @@ def cost(
     if options.read_output:
         written = written + output
     return Cost(flops=flops, weight_bytes=weight, input_bytes=b_x * elements, output_bytes=written)
+
+
+def table_elements(table: CaseTable) -> Floats:
+    """Elements of W that each row's format stores, explicit zeros included."""
+    M, K = table.M.astype(np.float64), table.K.astype(np.float64)
+    blocks = table.stored_blocks.astype(np.float64) * table.block_rows * table.block_cols
+    groups = M * np.ceil(K / np.maximum(table.m, 1)) * table.n
+    by_code = {DENSE: M * K, CSR: table.nnz.astype(np.float64), BITMAP: table.nnz.astype(np.float64), BSR: blocks}
+    return np.select([table.format_code == code for code in (*by_code, NM)], [*by_code.values(), groups])
+
+
+def least_positions(table: CaseTable) -> Floats:
+    """Fewest bits that say where the stored elements of each row lie (``CostOptions.positions``)."""
+    M, K = table.M.astype(np.float64), table.K.astype(np.float64)
+    places = np.ceil(M / np.maximum(table.block_rows, 1)) * np.ceil(K / np.maximum(table.block_cols, 1))
+    blocks = choice_bits(places, np.minimum(table.stored_blocks.astype(np.float64), places))
+    elements = choice_bits(M * K, np.minimum(table.nnz.astype(np.float64), M * K))
+    pairs, which = np.unique(np.stack([table.n, table.m]), axis=1, return_inverse=True)
+    each = np.array([math.log2(max(math.comb(int(m), int(n)), 1)) for n, m in pairs.T])
+    groups = M * np.ceil(K / np.maximum(table.m, 1)) * each[which.reshape(-1)]
+    unstructured = (table.format_code == CSR) | (table.format_code == BITMAP)
+    return np.select([unstructured, table.format_code == BSR, table.format_code == NM], [elements, blocks, groups], 0.0)
 
 
 def _weight_side(

@@ -41,6 +41,13 @@ def seeded_weight(shape: tuple[int, int], seed: int, name: str) -> npt.NDArray[n
     return _away_from_zero(weight, SMALLEST_WEIGHT)
 
 
+def uniform_weight(shape: tuple[int, int], seed: int, name: str) -> npt.NDArray[np.float32]:
+    """A dense float32 (M, K) weight of independent normals of standard deviation sqrt(2 / K); no entry is zero."""
+    weight = generator(seed, "uniform", name).standard_normal(shape, dtype=np.float32)
+    weight *= np.float32((2.0 / max(shape[1], 1)) ** 0.5)
+    return _away_from_zero(weight, SMALLEST_WEIGHT)
+
+
 def _away_from_zero(values: npt.NDArray[np.float32], least: float) -> npt.NDArray[np.float32]:
     """Raise magnitudes below ``least`` to it and keep the sign, in place."""
     small = np.abs(values) < least

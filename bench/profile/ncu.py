@@ -7,6 +7,7 @@ flushed before every replay (``--cache-control all``, ncu's default) and clocks 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -55,11 +56,14 @@ REMEDIES = {
 """What ncu says when it cannot count, and what to do."""
 
 
+READ_LIMIT_S = 60.0
+
+
 def why_not() -> str:
     """Why there is no Nsight Compute here; "" if there is."""
     if shutil.which("ncu") is None:
         return "ncu is not on the PATH: install Nsight Compute, which comes with the CUDA toolkit"
-    if _module() is None:
+    if importlib.util.find_spec("ncu_report") is None and not _beside(Path(shutil.which("ncu") or "ncu")):
         return "the Python module ncu_report is not there: pip install ncu-report"
     return ""
 
@@ -90,25 +94,37 @@ def count(target: Target, folder: Path, *, timeout_s: float = 300.0) -> list[dic
 
 
 def read(report: Path) -> list[dict[str, Any]]:
-    """The kernels of a report.
+    """The kernels of a report, read in a process of its own: the module is native code, brings libraries that others in
+    this process (Arrow) hold in other versions, and can take the process down with it.
 
     Raises:
         UserError: ``ncu_report`` is missing or cannot read the file.
     """
+    command = [sys.executable, "-m", "sparsity_roofline.bench.profile.ncu", str(report)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=READ_LIMIT_S)
+    found: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
+    if found:
+        return found
+    nothing = "no kernel in it" if done.returncode == 0 else f"it ended with code {done.returncode}"
+    last = (done.stderr.strip().splitlines() or [nothing])[-1]
+    raise UserError(f"{report}: ncu_report cannot read it ({last}): is it older than ncu? pip install -U ncu-report", 6)
+
+
+def kernels_of(report: Path) -> list[dict[str, Any]]:
+    """The kernels of a report, read here.
+
+    Raises:
+        ImportError: ``ncu_report`` is not there.
+    """
     module = _module()
     if module is None:
-        raise UserError(why_not() or "the Python module ncu_report is not there: pip install ncu-report", 6)
-    try:
-        loaded = module.load_report(str(report))
-        return [
-            _action(loaded.range_by_idx(i).action_by_idx(j))
-            for i in range(loaded.num_ranges())
-            for j in range(loaded.range_by_idx(i).num_actions())
-        ]
-    except Exception as error:  # the module raises its own types, which cannot be named without it
-        raise UserError(
-            f"{report}: ncu_report cannot read it ({type(error).__name__}): is it older than ncu?"
-        ) from error
+        raise ImportError("the Python module ncu_report is not there")
+    loaded = module.load_report(str(report))
+    return [
+        _action(loaded.range_by_idx(i).action_by_idx(j))
+        for i in range(loaded.num_ranges())
+        for j in range(loaded.range_by_idx(i).num_actions())
+    ]
 
 
 def _action(action: Any) -> dict[str, Any]:
@@ -179,3 +195,7 @@ def _beside(program: Path) -> list[Path]:
     near += [p / "extras" / "python" for p in sorted(real.parents[1].glob("nsight-compute*"), reverse=True)]
     near += sorted(Path("/opt/nvidia/nsight-compute").glob("*/extras/python"), reverse=True)
     return [folder for folder in near if (folder / "ncu_report.py").is_file()]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(kernels_of(Path(sys.argv[1]))))

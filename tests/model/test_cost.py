@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_roofline.model.case import Case
-from sparsity_roofline.model.cost import PRESETS, CostOptions, cost, nm_metadata_bits, preset
+from sparsity_roofline.model.cost import PRESETS, CostOptions, choice_bits, cost, nm_metadata_bits, preset
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.matrix import Matrix
 from sparsity_roofline.model.pattern import Pattern
@@ -264,3 +264,36 @@ def test_the_bound_never_exceeds_the_paper(shape: tuple[int, int, int], l2: floa
     paper, bound = (cost(table, PRESETS[name], l2_bytes=l2) for name in ("paper", "bound"))
     assert np.all(bound.bytes <= paper.bytes)
     assert np.all(bound.flops == paper.flops)
+
+
+@pytest.mark.parametrize(("of", "chosen"), [(1, 0), (1, 1), (4, 2), (16, 1), (100, 50), (1000, 3), (4096, 1024)])
+def test_the_fewest_bits_are_below_the_logarithm_of_the_choices_and_near_it(of: int, chosen: int) -> None:
+    exact = math.log2(math.comb(of, chosen))
+    bits = float(choice_bits(np.array([float(of)]), np.array([float(chosen)]))[0])
+    assert bits <= exact + 1e-9
+    assert exact - bits <= 1.0 + 0.01 * exact
+
+
+def test_least_positions_of_each_format_by_hand() -> None:
+    """64 x 64 in fp16: half of the elements need less than a bitmap's 512 bytes, far less than 4-byte indices."""
+    options = CostOptions(positions="least")
+    table = CaseTable.from_columns(
+        M=[64] * 4, K=[64] * 4, N=[8] * 4, nnz=[2048, 2048, 2048, 4096], format=["csr", "bsr", "nm", "dense"],
+        dtype=["fp16"] * 4, stored_blocks=[0, 8, 0, 0], block_rows=[0, 16, 0, 0], block_cols=[0, 16, 0, 0],
+        n=[0, 0, 2, 0], m=[0, 0, 4, 0], used_columns=[64] * 4,
+    )  # fmt: skip
+    least = cost(table, options).weight_bytes
+    assert 2 * 2048 + 500 < least[0] < 2 * 2048 + 512
+    assert 2 * 2048 <= least[1] < 2 * 2048 + 2  # 8 of 16 blocks: log2 12870 = 13.7 bits
+    assert least[2] == pytest.approx(2 * 2048 + 64 * 16 * math.log2(6) / 8)
+    assert least[3] == 2 * 4096
+    stored = cost(table, CostOptions()).weight_bytes
+    assert (least <= stored).all()
+    assert stored[0] == 6 * 2048 + 4 * 65
+
+
+def test_the_bound_of_an_unstructured_weight_lies_below_a_bitmap() -> None:
+    table = CaseTable.from_columns(M=[14336], K=[4096], N=[16], nnz=[29360128], format=["csr"], dtype=["fp16"],
+                                   used_columns=[4096])  # fmt: skip
+    bitmap_bytes = 2 * 29360128 + 14336 * 4096 / 8
+    assert 0.999 * bitmap_bytes < cost(table, PRESETS["bound"]).weight_bytes[0] <= bitmap_bytes

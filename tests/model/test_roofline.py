@@ -129,9 +129,14 @@ def test_what_the_figures_rest_on_is_stated() -> None:
                                 "bytes_dense", "speedup"}  # fmt: skip
 
 
+def binary_entropy(p: float) -> float:
+    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+
+
 def test_the_bound_leaves_out_what_l2_holds_and_what_nobody_reads() -> None:
     p = predict(row(format="csr", nnz=7, used_columns=3), TOY, "bound")
-    assert p.bytes[0] == 70 + 2 * 3 * 5 + (60 - 50)
+    positions = 48 * binary_entropy(7 / 48) - math.log2(8 * 48 * (7 / 48) * (41 / 48)) / 2  # bits: 7 of 6 x 8 places
+    assert p.bytes[0] == pytest.approx(2 * 7 + positions / 8 + 2 * 3 * 5 + (60 - 50))
     assert p.bytes_dense[0] == 96 + 80 + (60 - 50)
 
 

@@ -44,3 +44,18 @@ def test_a_shape_named_twice_and_an_unknown_layer() -> None:
         open_collection("shapes:4x4,4x4")
     with pytest.raises(UserError, match="no layer '8x8': there are 4x4"):
         open_collection("shapes:4x4").load("8x8")
+
+
+def test_uniform_weights_leave_block_rows_of_like_length_and_trained_like_ones_do_not() -> None:
+    spread = {}
+    for scheme in ("shapes", "uniform"):
+        matrix = open_collection(f"{scheme}:1024x1024", prune=["block32x32"], sparsities=[0.75]).load(
+            "1024x1024@block32x32@0.75"
+        )
+        rows, _ = matrix.blocks(32, 32)
+        counts = np.bincount(rows, minlength=32)
+        spread[scheme] = counts.std() / counts.mean()
+    binomial = np.sqrt(0.75 / (0.25 * 32))
+    assert spread["uniform"] < 1.4 * binomial
+    assert spread["shapes"] > 1.5 * spread["uniform"]
+    assert open_collection("uniform:8x8").label == "uniform"

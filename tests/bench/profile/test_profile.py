@@ -90,9 +90,16 @@ def test_what_ncu_refuses_is_said_with_a_remedy(
 ) -> None:
     fake_ncu(tmp_path / "bin", said)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(ncu, "_module", lambda: object())
+    monkeypatch.setattr(ncu, "why_not", lambda: "")
     with pytest.raises(UserError, match=told) as error:
         ncu.count(BLOCKS, tmp_path)
+    assert error.value.exit_code == 6
+
+
+def test_a_report_that_cannot_be_read_does_not_take_the_process_down(tmp_path: Path) -> None:
+    (tmp_path / "broken.ncu-rep").write_bytes(b"no report")
+    with pytest.raises(UserError, match=r"broken\.ncu-rep: ncu_report cannot read it") as error:
+        ncu.read(tmp_path / "broken.ncu-rep")
     assert error.value.exit_code == 6
 
 
