@@ -39,7 +39,6 @@ BUILT_IN = (
     "bsr.triton",
     "bsr.wgmma",
     "bsr.mma",
-    "bsr.ffma",
     "bsr.torch",
     "bsr.torch_tuned",
     "bsr.scipy",
