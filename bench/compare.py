@@ -149,16 +149,19 @@ def _per_cell(records: pd.DataFrame) -> pd.DataFrame:
             "c": np.log(time * np.where(clock > 0, clock, np.nan)),
             "clock": clock,
             "floor": np.maximum(inside**2, (GRID_NS / time) ** 2 / 12),
+            "grid": (GRID_NS / time) ** 2 / 12,
             "throttled": ok["clock_state"].to_numpy() == "throttled",
         }
     )
     groups = rows.groupby(KEY, sort=False)
     out = groups.agg(
         n=("y", "size"), y=("y", "mean"), y_var=("y", "var"), c=("c", "mean"), c_var=("c", "var"), c_n=("c", "count"),
-        floor=("floor", "mean"), clock_low=("clock", "min"), clock_high=("clock", "max"),
+        floor=("floor", "mean"), grid=("grid", "mean"), clock_low=("clock", "min"), clock_high=("clock", "max"),
         throttled=("throttled", "any"),
     )  # fmt: skip
-    return out.fillna({"y_var": 0.0, "c_var": 0.0})
+    out = out.fillna({"y_var": 0.0, "c_var": 0.0})
+    out["c_var"] = out["c_var"].where(out["c_n"] == out["n"], out["y_var"])  # no clock: as if it had kept still
+    return out
 
 
 def _sides(both: pd.DataFrame, unit: str) -> Sides:
@@ -168,8 +171,8 @@ def _sides(both: pd.DataFrame, unit: str) -> Sides:
     return Sides(
         column(f"{unit}_base"), column(f"{unit}_head"), column(f"{unit}_var_base"), column(f"{unit}_var_head"),
         both["n_base"].to_numpy(np.int64), both["n_head"].to_numpy(np.int64),
-        (column("floor_base") + column("floor_head")) / 2,
-    )  # fmt: skip
+        (column("floor_base") + column("floor_head")) / 2, (column("grid_base") + column("grid_head")) / 2,
+    ).with_prior()  # fmt: skip
 
 
 def _judged(both: pd.DataFrame, rule: Rule) -> pd.DataFrame:
@@ -217,7 +220,7 @@ def _moved(both: pd.DataFrame, rule: Rule) -> Any:
 
 
 def _part(sides: Sides, mask: Any) -> Sides:
-    return Sides(**{name: value[mask] for name, value in vars(sides).items()})
+    return Sides(**{name: value if name == "prior" else value[mask] for name, value in vars(sides).items()})
 
 
 def _lost(base: pd.DataFrame, head: pd.DataFrame) -> pd.DataFrame:

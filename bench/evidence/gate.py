@@ -8,6 +8,9 @@ head the kernels of ``slowed_together`` do more work, by design; each percentage
 All other cells are the same on both sides: every way to divide the processes into two sides is a comparison of the
 commit with itself, in which every REGRESSED and IMPROVED is a false one. There is one look: none is taken back.
 
+What could be found is then simulated on these records: one side's times multiplied by a factor (no kernel ran slower),
+and cells drawn from the spread that was seen, for other numbers of processes.
+
 Each process leaves its run folder in OUT/runs as it goes. ``--judge`` makes the rest of them: one file of records a
 side, with a run id for each process (which stands for OUT/runs where that is gone), the comparisons as JSON, and
 ``gate.json`` with the summary.
@@ -21,7 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from sparsity_roofline.bench.compare import IMPROVED, REGRESSED, Comparison, Sid
 from sparsity_roofline.bench.compare_live import Arm, Request, measure_arms
 from sparsity_roofline.bench.compare_reports import to_json
 from sparsity_roofline.bench.environment import pick_device
+from sparsity_roofline.bench.evidence.gate_simulated import simulated_processes, simulated_slowdown
 from sparsity_roofline.bench.evidence.slowed import VARIABLE
 from sparsity_roofline.bench.evidence.slowed_together import WORK
 from sparsity_roofline.bench.folder import ENVIRONMENT, write_json
@@ -52,29 +56,29 @@ SUITES = {
     "cuda": """
 dtypes = ["fp16", "fp32"]
 [timing]
-minimum = 12
-maximum = 16
+minimum = 20
+maximum = 40
 seconds = 0.2
 [[entries]]
 collection = "shapes:512x6400,1024x6400"
 prune = ["unstructured"]
 sparsities = [0.9]
 columns = [256, 512, 1024]
-kernels = ["csr.cusparse"]
+kernels = ["csr.torch"]
 dense = ["dense.slowed.*"]
 [[entries]]
 collection = "shapes:512x512,1024x512,512x2048"
 prune = ["unstructured"]
 sparsities = [0.7, 0.8, 0.9]
 columns = [256, 512, 1024, 2048]
-kernels = ["csr.triton", "csr.cusparse"]
+kernels = ["csr.triton", "csr.torch"]
 dense = ["dense.cublas"]
 [[entries]]
 collection = "shapes:512x512,1024x512,512x2048"
 prune = ["block64x64"]
 sparsities = [0.9]
 columns = [256, 512, 1024, 2048]
-kernels = ["bsr.triton", "bsr.cusparse"]
+kernels = ["bsr.triton", "bsr.torch"]
 dense = ["dense.cublas"]
 """,
     "cpu": """
@@ -141,9 +145,11 @@ def judge(out: Path) -> dict[str, Any]:
     planted = [side.records["kernel"].str.startswith("dense.slowed.") for side in sides]
     same = pd.concat([s.records[~p].assign(of=s.label) for s, p in zip(sides, planted, strict=True)])
     found: dict[str, Any] = {"processes": [side.processes for side in sides], "same": [], "planted": []}
-    for number, comparison in enumerate(_divided(same), 1):
+    for number, comparison in enumerate((compare_sides(*pair) for pair in _divisions(same)), 1):
         (out / f"same-{number}.json").write_text(to_json(comparison), encoding="utf-8")
         found["same"].append(_same(comparison))
+    found["simulated_slowdown"] = simulated_slowdown(_divisions(same))
+    found["simulated_processes"] = simulated_processes(same)
     for percent in WORK:
         kernel = f"dense.slowed.{percent}"
         base, head = (Side(s.label, s.records[s.records["kernel"] == kernel]) for s in sides)
@@ -167,20 +173,18 @@ def _side(out: Path, name: str) -> Side:
     return read_side(file, name)
 
 
-def _divided(records: pd.DataFrame) -> list[Comparison]:
-    """A comparison for every way to divide the processes into two sides as large; first the way they were measured."""
+def _divisions(records: pd.DataFrame) -> Iterator[tuple[Side, Side]]:
+    """Every way to divide the processes into two sides as large; first the way they were measured."""
     runs = records.groupby("of", sort=False)["run_id"].unique()
     everyone = [run for side in SIDES for run in runs[side]]
     half = len(everyone) // 2
-    out = []
     for chosen in itertools.combinations(everyone, half):
         if everyone[0] not in chosen:
             break  # from here on they are those before, the sides exchanged
         ours = records["run_id"].isin(chosen)
         parts = [records[mask].assign(process=lambda r: r["run_id"].map(everyone.index)) for mask in (ours, ~ours)]
         label = [" and ".join(str(everyone.index(run) + 1) for run in part["run_id"].unique()) for part in parts]
-        out.append(compare_sides(Side(label[0], parts[0]), Side(label[1], parts[1])))
-    return out
+        yield Side(label[0], parts[0]), Side(label[1], parts[1])
 
 
 def _same(comparison: Comparison) -> dict[str, Any]:
@@ -228,6 +232,15 @@ def told(found: dict[str, Any]) -> str:
         f"{row['beyond_3_percent']} differ by more than 3 %, spread of one process {row['median_spread']:.2%}"
         for row in found["same"]
     ]
+    for row in found["simulated_slowdown"]:
+        lines.append(
+            f"simulated: {row['percent']:2} % on these records: found in {row['found']:.0%}, false {row['false']:.1%}"
+        )
+    for row in found["simulated_processes"]:
+        lines.append(
+            f"simulated: threshold {row['threshold']:.0%}, {row['processes']:2} processes a side: SAME "
+            f"{row['same']:.0%}, found: 3 % {row['found_3']:.0%}, 5 % {row['found_5']:.0%}, 10 % {row['found_10']:.0%}"
+        )
     for row in found["planted"]:
         share = "none" if row["share"] is None else f"{row['share']:.0%}"
         lines.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,23 @@ def test_noise_that_hides_a_slowdown_does_not_count_against_the_gate(tmp_path: P
     row = gate.judge(tmp_path)["planted"][0]
     assert row["cells"] == 10
     assert row["allowed"] <= 8
+
+
+def test_what_is_committed_of_an_h100_is_judged_as_its_page_says(tmp_path: Path) -> None:
+    kept = Path(__file__).resolve().parents[3] / "results/h100-sxm/gate"
+    for name in gate.SIDES:
+        shutil.copy(kept / f"{name}.parquet", tmp_path)
+    found = gate.judge(tmp_path)
+    told = json.loads((kept / "gate.json").read_text())
+    assert [(row["cells"], row["REGRESSED"], row["IMPROVED"]) for row in found["same"]] == [
+        (120, 0, 1), (120, 0, 0), (120, 0, 0),
+    ]  # fmt: skip
+    for row, before in zip(found["same"], told["same"], strict=True):
+        assert row["SAME"] == pytest.approx(before["SAME"], abs=2)
+    for row, before in zip(found["simulated_slowdown"], told["simulated_slowdown"], strict=True):
+        assert row["found"] == pytest.approx(before["found"], abs=0.03)
+        assert row["false"] == 0.0
+    assert found["planted"] == []
 
 
 def test_what_is_there_is_not_measured_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
