@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from sparsity_roofline.validation.frame import normalise
 
 GOAL = 0.97
 _KEY = ["format", "dtype", "M", "K", "N", "density", "block"]
+_Key = tuple[int, int, int, float, int]  # from M on
 
 
 def losses(records: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +42,7 @@ def losses(records: pd.DataFrame) -> pd.DataFrame:
     stored = [_stored(row) for row in rows.to_dict("records")]
     rows["density"] = [float(f"{share:.4g}") for share in stored]
     rows["block"] = rows["block_rows"].astype(int).clip(lower=1)
-    table = rows.groupby([*_KEY, "kernel"], as_index=False)["time_ns"].median()
+    table = rows.groupby([*_KEY, "kernel"], as_index=False)[["time_ns"]].median()
     fastest = table.groupby(_KEY)["time_ns"].transform("min")
     counted = table.groupby(_KEY)["kernel"].transform("size")
     table["slowdown"] = (table["time_ns"] / fastest).round(4)
@@ -54,7 +56,9 @@ def held_out(table: pd.DataFrame) -> pd.DataFrame:
     """
     out = []
     for (format, dtype), group in table.groupby(["format", "dtype"]):
-        cells = {key: dict(zip(g["kernel"], g["slowdown"], strict=True)) for key, g in group.groupby(_KEY[2:])}
+        cells = {
+            cast(_Key, key): dict(zip(g["kernel"], g["slowdown"], strict=True)) for key, g in group.groupby(_KEY[2:])
+        }
         known = {
             key: Cell(features(*key), {k: float(np.log(v)) for k, v in slow.items()}, key[:2])
             for key, slow in cells.items()

@@ -281,7 +281,7 @@ def _compile(source: Path, options: list[str], texts: dict[str, bytes]) -> bytes
             raise CompileError(f"{source.name} does not compile: {log.rstrip(bytes(1)).decode(errors='replace')}")
         status, size = nvrtc.nvrtcGetCUBINSize(program)
         _accept("nvrtcGetCUBINSize", status)
-        code = b" " * size
+        code: bytes = b" " * size
         (status,) = nvrtc.nvrtcGetCUBIN(program, code)
         _accept("nvrtcGetCUBIN", status)
     finally:

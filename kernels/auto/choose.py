@@ -84,7 +84,7 @@ def nearest(wanted: Features, cells: Sequence[Cell]) -> list[tuple[float, Cell]]
 def measured(format: str, dtype: str) -> Sequence[Cell]:
     """Cells of ``table.csv`` for a format and dtype, or for the dtype's stand-in."""
     table = _table()
-    return table.get((format, dtype)) or table.get((format, STAND_IN.get(dtype, "")), ())
+    return table.get((format, dtype)) or table.get((format, STAND_IN.get(dtype, "")), [])
 
 
 def read(lines: Iterable[str]) -> dict[tuple[str, str], list[Cell]]:

@@ -89,7 +89,7 @@ class BsrTorch(BaseKernel):
 
     name = "bsr.torch"
     format = "bsr"
-    devices = ("cuda", "cpu")
+    devices: tuple[Device, ...] = ("cuda", "cpu")
     dtypes = ("fp16", "bf16", "fp32")
 
     def unit(self, dtype: str, device: Device) -> Unit:

@@ -86,7 +86,8 @@ def _target(
 
     M, K, N = parse_shape(shape)
     lookup(dtype)
-    name, extra = kernel, ()
+    name = kernel
+    extra: tuple[str, ...] = ()
     if ":" in kernel or kernel.endswith(".py"):
         known = set(load_kernels())
         extra = (kernel,)
