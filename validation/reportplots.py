@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 _WITHIN = (1 / 1.1, 1 / 0.9)
 
 
+def has_levels(pairs: pd.DataFrame) -> bool:
+    """Whether some kernel was measured at two sparsities above the launch floor: else there is no line to draw."""
+    levels = add_strata(headline(pairs))[["kernel", "dtype", "block", "level"]].drop_duplicates()
+    return bool(levels.duplicated(["kernel", "dtype", "block"]).any())
+
+
 def speedup_plot(pairs: pd.DataFrame) -> Figure:
     """Speedup against sparsity, a panel per format, block and dtype: measured lines, the prediction dashed.
 
@@ -70,7 +76,7 @@ def heat_plot(pairs: pd.DataFrame) -> Figure:
                 if value == value:
                     ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7,
                             color="black" if value > 0.55 else "white")  # fmt: skip
-            ax.set_xticks(range(cells.shape[1]), [f"{level:g}" for level in cells.columns])
+            ax.set_xticks(range(cells.shape[1]), [f"{level:g}" for level in cells.columns], fontsize=7)
             ax.set_yticks(range(cells.shape[0]), [f"{4**b:,} to {4 ** (b + 1) - 1:,}" for b in cells.index], fontsize=7)
             ax.set_title(name, fontsize=9)
             ax.set_xlabel("sparsity")
@@ -87,11 +93,12 @@ def equality_plot(table: pd.DataFrame) -> Figure:
     Args:
         table: of ``equality.equality``, with ``run``.
     """
-    names = table["format"] + ", " + table["run"] if "run" in table else table["format"]
+    many = "run" in table and len(table["run"].unique()) > 1
+    names = table["format"] + ", " + table["run"] if many else table["format"]
     keys = sorted({(str(n), str(v)) for n, v in zip(names, table["level"], strict=True)},
                   key=lambda k: (k[0], -LEVELS.index(k[1])))  # fmt: skip
     with style.look():
-        fig = style.figure(7.0, 1.3 + 0.36 * max(len(keys), 1))
+        fig = style.figure(7.0, 1.5 + 0.36 * max(len(keys), 1))
         ax = fig.subplots()
         ax.axvspan(*_WITHIN, color="#e4e4e4", linewidth=0, label="error below 10 %")
         ax.axvline(1.0, color="#222222", linewidth=0.8)
@@ -103,8 +110,9 @@ def equality_plot(table: pd.DataFrame) -> Figure:
         ax.set_yticks(range(len(keys)), [f"{name}: {level}" for name, level in keys])
         ax.set_ylim(-0.6, max(len(keys), 1) - 0.4)
         _log(ax.xaxis, ax)
-        ax.set_xlabel("parity: 10 to 90 % of the pairs, median, and mean with its 95 % interval (thick)")
-        ax.set_title("How equal is equally optimised? Grey: error below 10 %", loc="left")
+        ax.set_xlabel("parity (line: 10 to 90 % of the pairs)")
+        what = "Point: median; thick: geometric mean, 95 % interval; grey: error below 10 %"
+        fig.suptitle(f"How equal is equally optimised?\n{what}", fontsize=10, x=0.01, ha="left")
         return fig
 
 

@@ -1,4 +1,4 @@
-"""The figures of a report as files: PNG for pages, SVG for papers; one set a device."""
+"""The figures of a report as files: PNG for pages, SVG for papers; one set a run."""
 
 from __future__ import annotations
 
@@ -16,21 +16,34 @@ if TYPE_CHECKING:
 
 
 def write(pairs: pd.DataFrame, records: pd.DataFrame, tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Draw and write; the paths in order. Several devices have their names before the figure's.
+    """Draw and write; the paths in order. With several runs the run's name stands before the figure's.
 
     Args:
         pairs: of the report. records: normalised, with ceilings. tables: the sheets' frames by name. folder: exists.
     """
-    devices = sorted(pairs["device"].unique())
+    runs = sorted(pairs["run"].unique())
+    drawn: dict[str, Callable[[], Figure]] = {"equality": lambda: reportplots.equality_plot(tables["equality"])}
+    for run in runs:
+        head = f"{slug(str(run))}-" if len(runs) > 1 else ""
+        mine = pairs[pairs["run"] == run]
+        of_run = records[records["run_id"].isin(set(mine["run_id"]))]
+        known = tables["accuracy"]
+        drawn |= {f"{head}{k}": draw for k, draw in _figures(mine, of_run, known[known["run"] == run]).items()}
     written = []
-    for device in devices:
-        head = f"{slug(str(device))}-" if len(devices) > 1 else ""
-        mine = {name: frame[frame["device"] == device] for name, frame in tables.items() if "device" in frame}
-        of_device = _figures(pairs[pairs["device"] == device], records[records["device"] == device], mine)
-        for name, draw in of_device.items():
-            made = draw()
-            written += [style.save(made, folder / f"{head}{name}.{suffix}") for suffix in ("png", "svg")]
+    for name, draw in drawn.items():
+        made = draw()
+        written += [_small(style.save(made, folder / f"{name}.png")), style.save(made, folder / f"{name}.svg")]
     return written
+
+
+def _small(path: Path) -> Path:
+    """A PNG of at most 256 colours, which these figures do not exceed visibly: a third of the size."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+    return path
 
 
 def slug(text: str) -> str:
@@ -42,20 +55,15 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
 
 
-def _figures(
-    pairs: pd.DataFrame, records: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
-) -> dict[str, Callable[[], Figure]]:
+def _figures(pairs: pd.DataFrame, records: pd.DataFrame, accuracies: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
     drawn: dict[str, Callable[[], Figure]] = {
         "parity": lambda: plots.parity_plot(pairs),
         "roofline": lambda: plots.roofline_plot(records),
-        "speedup": lambda: reportplots.speedup_plot(pairs),
-        "heat": lambda: reportplots.heat_plot(pairs),
-        "equality": lambda: reportplots.equality_plot(tables["equality"]),
     }
-    shown = accuracy.shown(tables["accuracy"])
-    many = len(shown["run"].unique()) > 1
-    for (run, network, pattern), rows in shown.groupby(["run", "network", "pattern"], sort=True):
-        again = f"-{slug(str(run))}" if many else ""
-        name = f"accuracy-{slug(str(network))}-{slug(str(pattern))}{again}"
+    if reportplots.has_levels(pairs):
+        drawn["speedup"] = lambda: reportplots.speedup_plot(pairs)
+        drawn["heat"] = lambda: reportplots.heat_plot(pairs)
+    for (network, pattern), rows in accuracy.shown(accuracies).groupby(["network", "pattern"], sort=True):
+        name = f"accuracy-{slug(str(network))}-{slug(str(pattern))}"
         drawn[name] = lambda rows=rows: reportplots.accuracy_plot(rows)  # type: ignore[misc]
     return drawn

@@ -74,23 +74,29 @@
   }
   const tip = (points, x, y, label = say) => Plot.tip(points, Plot.pointer({ x, y, title: label, fontSize: 11.5, lineWidth: 34, maxRadius: 20 }));
   const dots = (points, x, y, more = {}) => Plot.dot(points, { x, y, fill: (d) => colour(d.kernel), fillOpacity: (d) => d.below ? 0.15 : 0.7, stroke: (d) => colour(d.kernel), strokeWidth: (d) => d.below ? 0.7 : 0.3, symbol: (d) => symbol(d.format), r: points.length > 600 ? 2.3 : 3.2, ...more });
-  const logAxis = (label, extra = {}) => ({ type: "log", label, grid: true, tickFormat: (v) => [1, 2, 5].includes(+v.toExponential(6).split("e")[0]) ? number(v) : "", ticks: 6, ...extra });
+  // Ticks are given one by one: D3 leaves out labels of its own choice, 0.5 among them.
+  const logAxis = (label, domain) => {
+    const [low, high] = domain.map(Math.log10), steps = high - low > 4 ? [1] : high - low > 2.2 ? [1, 3] : [1, 2, 5];
+    const ticks = d3.range(Math.floor(low), Math.ceil(high) + 1).flatMap((power) => steps.map((step) => +`${step}e${power}`)).filter((v) => v >= domain[0] && v <= domain[1]);
+    return { type: "log", label, domain, grid: true, ticks, tickFormat: number };
+  };
   const groups = (rows, key) => d3.groups(rows, key).sort((a, b) => d3.ascending(a[0], b[0]));
-  const span = (values, pad = 1.15) => { const [low, high] = d3.extent(values.filter((v) => v > 0)); return low === undefined ? [0.5, 2] : [Math.min(low, 1) / pad, Math.max(high, 1) * pad]; };
+  const range = (values, pad = 1.15) => { const [low, high] = d3.extent(values.filter((v) => v > 0)); return low === undefined ? [0.5, 2] : [low / pad, high * pad]; };
+  const span = (values, pad = 1.15) => range([...values, 1], pad);
 
   const plots = {
     parity(width) {
       const x = span(chosen.map((d) => d.predicted)), y = span(chosen.map((d) => d.measured));
       const line = (factor) => Plot.line([1e-4, 1e5].map((v) => [v, v * factor]), { clip: true, stroke: factor === 1 ? "currentColor" : GREY, strokeDasharray: factor === 1 ? null : "4 3" });
       return groups(chosen, (d) => `${d.format} ${d.dtype}`).map(([name, rows]) => panel(name, width, {
-        x: logAxis("predicted speedup", { domain: x }), y: logAxis("measured speedup", { domain: y }),
+        x: logAxis("predicted speedup", x), y: logAxis("measured speedup", y),
         marks: [Plot.ruleX([1], { stroke: GREY, strokeOpacity: 0.5 }), Plot.ruleY([1], { stroke: GREY, strokeOpacity: 0.5 }), line(1), line(2), line(0.5), dots(rows, "predicted", "measured"), tip(rows, "predicted", "measured")],
       }, rows, say));
     },
     residual(width) {
-      const y = span(chosen.map((d) => d.parity)), x = d3.extent(chosen, (d) => d.wd);
+      const y = span(chosen.map((d) => d.parity)), x = range(chosen.map((d) => d.wd));
       return groups(chosen, (d) => `${d.format} ${d.dtype}`).map(([name, rows]) => panel(name, width, {
-        x: logAxis("dense work, GFLOP", { domain: x }), y: logAxis("parity", { domain: y }),
+        x: logAxis("dense work, GFLOP", x), y: logAxis("parity", y),
         marks: [Plot.ruleY([1]), Plot.ruleY([0.5, 2], { stroke: GREY, strokeDasharray: "4 3" }), dots(rows, "wd", "parity"), tip(rows, "wd", "parity")],
       }, rows, say));
     },
@@ -108,7 +114,7 @@
       const y = span(lines.flatMap((d) => [d.predicted, d.measured]));
       const levels = d3.extent(lines, (d) => d.level);
       return groups(lines, (d) => `${d.format}${d.block ? ` ${d.block}` : ""} ${d.dtype}`).map(([name, some]) => panel(name, width, {
-        x: { label: "sparsity", domain: [Math.max(0, levels[0] - 0.04), Math.min(1, levels[1] + 0.04)] }, y: logAxis("speedup", { domain: y }),
+        x: { label: "sparsity", domain: [Math.max(0, levels[0] - 0.04), Math.min(1, levels[1] + 0.04)] }, y: logAxis("speedup", y),
         marks: [Plot.ruleY([1], { stroke: GREY }),
           Plot.line(some, { x: "level", y: "predicted", z: "line", stroke: (d) => colour(d.kernel), strokeDasharray: "6 4" }),
           Plot.line(some.filter((d) => Number.isFinite(d.refined)), { x: "level", y: "refined", z: "line", stroke: (d) => colour(d.kernel), strokeDasharray: "1.5 3" }),
@@ -146,7 +152,7 @@
           }
         const label = (d) => `${number(d.rate)} TFLOP/s at ${number(d.ai)} FLOP/B\n${say(d)}`;
         return panel(name, width, {
-          x: logAxis("arithmetic intensity, FLOP/B", { domain: x }), y: logAxis("TFLOP/s"),
+          x: logAxis("arithmetic intensity, FLOP/B", x), y: logAxis("TFLOP/s", range([...rows, ...mine, ...lines.filter((d) => d.ai > x[0])].map((d) => d.rate), 1.6)),
           marks: [...["datasheet", "measured"].map((kind) => Plot.line(lines.filter((d) => d.kind === kind), { x: "ai", y: "rate", z: "id", stroke: "currentColor", strokeDasharray: kind === "measured" ? "5 4" : null })),
             Plot.text(words, { x: "ai", y: "rate", text: "text", textAnchor: "end", dy: -7, fontSize: 10.5 }),
             Plot.dot(mine, { x: "ai", y: "rate", symbol: "diamond", stroke: GREY, r: 3 }), dots(rows, "ai", "rate"), tip(rows, "ai", "rate", label)],
@@ -158,7 +164,7 @@
       const label = (d) => `${d.format}, ${d.level}: ${d.pairs} pairs\nparity 10 % ${number(d.parity_p10)}, median ${number(d.parity_p50)}, 90 % ${number(d.parity_p90)}\ngeometric mean ${number(d.parity)} (${number(d.parity_low)} to ${number(d.parity_high)}); MAPE ${percent(d.mape)}\n${d.device}, ${d.run}`;
       const x = span(rows.flatMap((d) => [d.parity_p10, d.parity_p90]));
       return groups(rows, (d) => `${d.format}${where(d)}`).map(([name, some]) => panel(name, width, {
-        height: 190, marginLeft: 68, x: logAxis("parity", { domain: x }), y: { type: "point", label: null, domain: data.levels, padding: 0.7 },
+        height: 190, marginLeft: 68, x: logAxis("parity", x), y: { type: "point", label: null, domain: data.levels, padding: 0.7 },
         marks: [Plot.ruleX([1 / 1.1, 1 / 0.9], { stroke: GREY }), Plot.ruleX([1], { strokeDasharray: "3 3" }), Plot.ruleY(some, { y: "level", x1: "parity_p10", x2: "parity_p90", strokeWidth: 1.5 }),
           Plot.ruleY(some.filter((d) => d.parity_low !== null), { y: "level", x1: "parity_low", x2: "parity_high", strokeWidth: 7, strokeOpacity: 0.35 }), Plot.dot(some, { y: "level", x: "parity_p50", fill: "currentColor", r: 4 }), tip(some, "parity_p50", "level", label)],
       }, some, label));
@@ -166,9 +172,9 @@
     fraction(width) {
       const points = chosen.map((d) => ({ ...d, least: Math.min(d.f, d.fd), error: Math.max(Math.abs(d.predicted / d.measured - 1), 1e-3) }));
       const label = (d) => `error ${percent(d.error)} at fraction ${number(d.least)}\n${say(d)}`;
-      const x = d3.extent(points, (d) => d.least), y = d3.extent(points, (d) => d.error);
+      const x = range(points.map((d) => d.least)), y = range(points.map((d) => d.error));
       return groups(points, (d) => `${d.format} ${d.dtype}`).map(([name, rows]) => panel(name, width, {
-        x: logAxis("smaller fraction of SoL", { domain: x }), y: logAxis("error (1 = 100 %)", { domain: y }), marks: [Plot.ruleY([0.1]), dots(rows, "least", "error"), tip(rows, "least", "error", label)],
+        x: logAxis("smaller fraction of SoL", x), y: logAxis("error (1 = 100 %)", y), marks: [Plot.ruleY([0.1]), dots(rows, "least", "error"), tip(rows, "least", "error", label)],
       }, rows, label));
     },
     networks(width) {
@@ -178,7 +184,7 @@
       const ink = d3.scaleOrdinal([...new Set(rows.map((d) => `${d.device} ${d.run}`))].sort(), ["currentColor", ...PALETTE]);
       const by = (d) => `${d.device} ${d.run}`;
       return groups(rows, (d) => `${d.pattern} ${d.dtype}`).map(([name, some]) => panel(name, width, {
-        height: 230, x: { label: "sparsity", domain: [0.4, 1] }, y: logAxis("speedup", { domain: y }),
+        height: 230, x: { label: "sparsity", domain: [0.4, 1] }, y: logAxis("speedup", y),
         marks: [Plot.ruleY([1], { stroke: GREY }), Plot.line(some, { x: "level", y: "predicted_speedup", z: by, stroke: (d) => ink(by(d)), strokeDasharray: "6 4" }), Plot.line(some.filter((d) => d.refined_speedup !== null), { x: "level", y: "refined_speedup", z: by, stroke: (d) => ink(by(d)), strokeDasharray: "1.5 3" }),
           Plot.line(some, { x: "level", y: "measured_speedup", z: by, stroke: (d) => ink(by(d)), strokeWidth: 2 }), Plot.dot(some, { x: "level", y: "predicted_speedup", stroke: (d) => ink(by(d)), r: 2.5 }), Plot.dot(some, { x: "level", y: "measured_speedup", fill: (d) => ink(by(d)), r: 3.5 }), tip(some, "level", "measured_speedup", label)],
       }, some, label));
@@ -187,7 +193,7 @@
       const rows = data.accuracy.filter((d) => d.kernel === "best" && passes({ ...d, kernel: undefined }));
       const label = (d) => `${netName(d)}, ${d.pattern} ${d.dtype}, sparsity ${number(d.level)}\naccuracy ${number(d.accuracy)} ${d.metric}\npredicted ${number(d.predicted_speedup)}, measured ${number(d.measured_speedup)}\n${d.device}, ${d.run}`;
       return groups(rows, (d) => `${netName(d)}, ${d.pattern}, ${d.dtype}${where(d)}`).map(([name, some]) => panel(name, width, {
-        height: 250, x: logAxis("speedup", { domain: span(some.flatMap((d) => [d.predicted_speedup, d.measured_speedup])) }), y: { label: some[0].metric || "accuracy", grid: true, nice: true },
+        height: 250, x: logAxis("speedup", span(some.flatMap((d) => [d.predicted_speedup, d.measured_speedup]))), y: { label: some[0].metric || "accuracy", grid: true, nice: true },
         marks: [Plot.ruleX([1], { stroke: GREY }),
           ...["predicted", "measured"].flatMap((which) => [
             Plot.line(some.filter((d) => d[`${which}_front`]), { x: `${which}_speedup`, y: "accuracy", stroke: "currentColor", strokeDasharray: which === "predicted" ? "6 4" : null, sort: "accuracy" }),
