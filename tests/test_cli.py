@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from sparsity_roofline.cli import VERBS, main
+from sparsity_roofline.cli import cli as cli_group
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -36,6 +39,36 @@ def test_every_verb_has_help_with_examples(cli: Run, verb: str) -> None:
     assert code == 0
     assert "Examples:" in out
     assert f"sparsity-roofline {verb}" in out
+
+
+def shown_commands() -> list[str]:
+    """Every command line of the pages and of the helps' examples."""
+    root = Path(__file__).resolve().parents[1]
+    pages = [root / "README.md", *root.glob("docs/*.md"), *root.glob("results/**/README.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    for verb in VERBS:
+        command = cli_group.get_command(click.Context(cli_group), verb)
+        assert command is not None
+        each = command.commands.values() if isinstance(command, click.Group) else ()
+        texts += [part.help or "" for part in (command, *each)]
+    shown = re.compile(r"(?:^ +|^\$ |`|/)(sparsity-roofline [a-z]+[^\n|`#]*)", re.MULTILINE)
+    return sorted({line for text in texts for line in shown.findall(text)})
+
+
+def test_commands_of_the_pages_name_verbs_and_options_that_exist() -> None:
+    seen = 0
+    for line in shown_commands():
+        words = line.split()[1:]
+        command: click.Command | None = cli_group
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            command = command.get_command(click.Context(command), words.pop(0))
+            assert command is not None, line
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        for word in words:
+            if word.startswith("--") and word not in ("--help", "--version"):
+                assert word.partition("=")[0] in options, line
+                seen += 1
+    assert seen > 50
 
 
 @pytest.mark.parametrize(

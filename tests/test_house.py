@@ -1,4 +1,4 @@
-"""The shape of the house: which way imports point, and that the four folders stay linked and without __init__.py."""
+"""The shape of the house: which way imports point, the four linked folders without __init__.py, links between pages."""
 
 from __future__ import annotations
 
@@ -57,3 +57,32 @@ def test_committed_results_hold_no_paths() -> None:
         text = path.read_text(encoding="utf-8")
         found = re.search(r'"(?:/|~/)[A-Za-z][^"]*"', text)
         assert found is None, f"{path} holds a path: {found}"
+
+
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("kernels/*.md"), *ROOT.glob("results/**/README.md")]
+)
+
+
+def headings(page: Path) -> set[str]:
+    """What a link to a part of the page can name: its headings, as GitHub makes anchors of them."""
+    found = re.findall(r"^#+ (.+?)\s*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, part = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert target.exists(), f"{link}: no such file"
+        assert not part or part in headings(target), f"{link}: no such heading"
+
+
+def test_every_page_is_linked() -> None:
+    texts = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    links = set(re.findall(r"\]\((?:docs/)?([^)#/]+)", texts))
+    assert {page.name for page in ROOT.glob("docs/*.md")} <= links
