@@ -86,6 +86,8 @@ def accuracy_speedup(sums: pd.DataFrame, accuracies: pd.DataFrame) -> pd.DataFra
     Args:
         sums: of ``sums.network_sums``. accuracies: of ``read_accuracies`` or ``published``.
     """
+    if sums.empty:  # its columns have no types to join by
+        return pd.DataFrame(columns=[*sums.columns, "accuracy", "metric", "predicted_front", "measured_front"])
     named = accuracies[accuracies["method"] != ""]
     free = accuracies[accuracies["method"] == ""].drop(columns="method")
     parts = [sums.merge(named, on=list(KEYS), how="inner")]
