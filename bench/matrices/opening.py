@@ -13,6 +13,7 @@ from sparsity_roofline.bench.matrices.dlmc import Dlmc, is_dlmc
 from sparsity_roofline.bench.matrices.files import kind_of, suffix_of
 from sparsity_roofline.bench.matrices.listed import FOLDER_SUFFIXES, folder, single
 from sparsity_roofline.bench.matrices.manifest import open_manifest
+from sparsity_roofline.bench.matrices.network import NetworkLayers
 from sparsity_roofline.bench.matrices.shapes import SCHEMES, Shapes
 from sparsity_roofline.bench.matrices.source import DirectorySource, is_tar
 from sparsity_roofline.bench.matrices.tensors import SAFETENSORS, TORCH
@@ -27,9 +28,9 @@ def open_collection(
     """Open a collection of matrices.
 
     Args:
-        uri: ``builtin``, ``shapes:MxK,MxK``, ``uniform:MxK``, ``dlmc:PATH`` (directory or tar archive),
-            ``manifest:FILE.toml``, ``checkpoint:FILE``, or a path alone, recognised by its content. The ``uri`` of an
-            open collection opens the same one again, with its pruning and seed.
+        uri: ``builtin``, ``network:NAME``, ``shapes:MxK,MxK``, ``uniform:MxK``, ``dlmc:PATH`` (directory or tar
+            archive), ``manifest:FILE.toml``, ``checkpoint:FILE``, or a path alone, recognised by its content. The
+            ``uri`` of an open collection opens the same one again, with its pruning and seed.
         prune: patterns such as ``block16x16`` or ``2:4``: instead of the collection's matrices, its layers pruned by
             magnitude to these patterns (of its weights, or of seeded ones where it holds patterns without values).
         sparsities: targets of the pruning; by default those of the collection's own matrices.
@@ -64,6 +65,8 @@ def _open(uri: str, seed: int) -> Base:
     scheme, colon, rest = uri.partition(":")
     if colon and scheme in SCHEMES:
         return Shapes(rest, seed, scheme)
+    if colon and scheme == "network":
+        return NetworkLayers(rest, seed)
     if colon and scheme in openers:
         return openers[scheme](_existing(rest, uri), seed)
     return _recognised(_existing(uri, uri), seed)
@@ -94,7 +97,8 @@ def _existing(text: str, uri: str) -> Path:
     if not text or not path.exists():
         raise UserError(
             f"{uri or 'empty address'}: no such file or directory: "
-            "write builtin, shapes:MxK, uniform:MxK, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE or a path"
+            "write builtin, network:NAME, shapes:MxK, uniform:MxK, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE "
+            "or a path"
         )
     return path
 

@@ -19,8 +19,8 @@ def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--collection",
             metavar="URI",
-            help="Matrices: builtin, shapes:MxK, uniform:MxK, dlmc:PATH (directory or tar), manifest:FILE.toml, "
-            "checkpoint:FILE, or a path.",
+            help="Matrices: builtin, network:NAME, shapes:MxK, uniform:MxK, dlmc:PATH (directory or tar), "
+            "manifest:FILE.toml, checkpoint:FILE, or a path.",
         ),
         click.option("--prune", multiple=True, metavar="PATTERN", help="Prune its layers to block16, 2:4, ..."),
         click.option(
