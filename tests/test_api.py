@@ -47,7 +47,7 @@ def test_predict_a_matrix_uses_its_own_counts() -> None:
     weight[:16, :16] = 1.0
     matrix = sr.Matrix.from_dense("corner", weight, pattern=sr.Pattern.parse("block16"))
     bound = sr.predict(matrix, N=8, dtype="fp16", preset="bound")
-    # One block of 16 x 16 fp16, the 4 bits that say which of 16 it is (at most), the 16 rows of X it needs; Y stays in L2.
+    # One block of 16 x 16 fp16, at most 4 bits that say which of 16 it is, the 16 rows of X it needs; Y stays in L2.
     assert 0 <= bound["bytes"].item() - (16 * 16 * 2 + 16 * 8 * 2) <= 4 / 8
     assert bound["nnz"].item() == 256
 
