@@ -75,7 +75,7 @@ class Profile:
             "config": self.config,
             "counted": self.counted,
             "why": self.why,
-            "report": str(self.report) if self.report else None,
+            "report": self.report.name if self.report else None,  # committed results hold no paths
         }
 
 
