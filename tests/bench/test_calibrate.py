@@ -273,7 +273,6 @@ def test_a_folder_that_cannot_be_written_costs_the_keeping_only(small: Path) -> 
     assert "cannot be kept" in lines[-1]
 
 
-
 def test_the_arrays_are_far_larger_than_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1 << 40))
     assert STREAM_BYTES("cpu") >= 4 * (flush.cpu_cache_bytes() or 0)
