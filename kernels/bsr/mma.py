@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled
-from sparsity_roofline.kernels.protocol import YES, BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
+from sparsity_roofline.kernels.protocol import YES, Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -113,16 +114,11 @@ class _Prepared:
         self._function.launch(grid, 32 * self._tile.warps, tiles, groups, columns, x, y, M, N, self._K)
 
 
-class BsrMma(BaseKernel):
+class BsrMma(CudaKernel):
     """Blocks of r x c, both multiples of 16, in 16 bits, by few columns."""
 
     name = "bsr.mma"
     format: Format = "bsr"
-    dtypes = ("fp16", "bf16")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler()
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device)

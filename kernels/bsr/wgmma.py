@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels.bsr._strips import STRIP, UNIT, Strips, order_by_overlap, piece_of, strips_of
 from sparsity_roofline.kernels.bsr.plans import Plan, choose
-from sparsity_roofline.kernels.protocol import YES, BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import YES, Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -177,16 +178,12 @@ class _Prepared:
         )
 
 
-class BsrWgmma(BaseKernel):
+class BsrWgmma(CudaKernel):
     """Blocks of r x c, both multiples of 16, in 16 bits, on Hopper."""
 
     name = "bsr.wgmma"
     format: Format = "bsr"
-    dtypes = ("fp16", "bf16")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler((9, 0))
+    capability = (9, 0)
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels._cuda import compiled, handles
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels._cuda.operands import Operands
 from sparsity_roofline.kernels.csr._fit import first_fitting, shared_limit
 from sparsity_roofline.kernels.csr.bitmap_layout import COLUMNS, BitmapOperand, bitmap_operand, fits
-from sparsity_roofline.kernels.protocol import BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -151,16 +152,11 @@ class _Prepared:
         self._launcher.launch(x, y)
 
 
-class CsrBitmap(BaseKernel):
+class CsrBitmap(CudaKernel):
     """Unstructured 16-bit weights on tensor cores for few columns: any shape, summed in fp32, one kernel a launch."""
 
     name = "csr.bitmap"
     format: Format = "csr"
-    dtypes = ("fp16", "bf16")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler()
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device) and fits(case)

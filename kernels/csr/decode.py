@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels._cuda import compiled, handles
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels._cuda.operands import Operands
 from sparsity_roofline.kernels.convert import torch_dtype
 from sparsity_roofline.kernels.csr._fit import first_fitting, shared_limit
 from sparsity_roofline.kernels.csr.bitmap_layout import BitmapOperand, bitmap_operand, fits
 from sparsity_roofline.kernels.dense.cublas import math_mode
-from sparsity_roofline.kernels.protocol import BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -112,16 +113,12 @@ class _Prepared:
             torch.mm(self._weight, x, out=y)
 
 
-class CsrDecode(BaseKernel):
+class CsrDecode(CudaKernel):
     """Bitmap to dense by our own kernel, then ``torch.mm``: the floor that any unstructured weight has at large N."""
 
     name = "csr.decode"
     format: Format = "csr"
     dtypes = ("fp16", "bf16", "fp32")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler()
 
     def supports(self, case: Case, device: Device) -> Support:
         return super().supports(case, device) and fits(case)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled, handles
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels._cuda.operands import Operands
 from sparsity_roofline.kernels.csr._fit import shared_limit
 from sparsity_roofline.kernels.csr.panel_layout import UNIT, PanelOperand, header_bytes, pack
-from sparsity_roofline.kernels.protocol import BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.dtype import Unit
 from sparsity_roofline.model.matrix import Matrix
@@ -156,19 +157,15 @@ class _Prepared:
         self._launcher.launch(x, y)
 
 
-class CsrPanel(BaseKernel):
+class CsrPanel(CudaKernel):
     """Unstructured fp32 weights on CUDA cores, IEEE arithmetic: any shape, one kernel a launch."""
 
     name = "csr.panel"
     format: Format = "csr"
     dtypes = ("fp32",)
-    ours = True
 
     def unit(self, dtype: str, device: Device) -> Unit:
         return "cuda"
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler()
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels._cuda import compiled, handles
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels._cuda.operands import Operands
 from sparsity_roofline.kernels.csr.bitmap_layout import COLUMNS, BitmapOperand, bitmap_operand, fits
-from sparsity_roofline.kernels.protocol import BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -178,16 +179,12 @@ class _Prepared:
         self._launcher.launch(x, y)
 
 
-class CsrWgmma(BaseKernel):
+class CsrWgmma(CudaKernel):
     """Unstructured 16-bit weights on Hopper's warpgroup MMA: W stays compressed up to the registers, fp32 sums."""
 
     name = "csr.wgmma"
     format: Format = "csr"
-    dtypes = ("fp16", "bf16")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler((9, 0))
+    capability = (9, 0)
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device) and fits(case)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled, handles
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels._cuda.operands import Operands
 from sparsity_roofline.kernels._cuda.spmm import ZeroPlan
 from sparsity_roofline.kernels.nm import _pack
-from sparsity_roofline.kernels.protocol import BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -121,16 +122,11 @@ class _Prepared:
         self._function.launch(self._grid, self._threads, *arguments)
 
 
-class NmMma(BaseKernel):
+class NmMma(CudaKernel):
     """2:4 (or sparser) weights in 16 bits, any shape; W is read once per 64 columns, at 1.125 bytes an element."""
 
     name = "nm.mma"
     format: Format = "nm"
-    dtypes = ("fp16", "bf16")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler((8, 0))
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device)

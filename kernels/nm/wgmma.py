@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsity_roofline.kernels import convert
 from sparsity_roofline.kernels._cuda import compiled, handles
+from sparsity_roofline.kernels._cuda.kernel import CudaKernel
 from sparsity_roofline.kernels._cuda.operands import Operands
 from sparsity_roofline.kernels._cuda.spmm import ZeroPlan
 from sparsity_roofline.kernels.nm import _pack
 from sparsity_roofline.kernels.nm.mma import is_two_of_four
-from sparsity_roofline.kernels.protocol import BaseKernel, Device, Prepared, Step, Support, no_step
+from sparsity_roofline.kernels.protocol import Device, Prepared, Step, Support, no_step
 from sparsity_roofline.model.case import Case, Format
 from sparsity_roofline.model.matrix import Matrix
 
@@ -193,16 +194,12 @@ class _Prepared:
         self._function.launch((self._grid,), self._tile.threads, self._map[1], self._units, y, c.M, c.N, c.K)
 
 
-class NmWgmma(BaseKernel):
+class NmWgmma(CudaKernel):
     """2:4 (or sparser) weights in 16 bits on an H100 or H200, N a multiple of 8; M and K are padded in W alone."""
 
     name = "nm.wgmma"
     format: Format = "nm"
-    dtypes = ("fp16", "bf16")
-    ours = True
-
-    def available(self, device: Device) -> Support:
-        return super().available(device) and compiled.needs_compiler((9, 0))
+    capability = (9, 0)
 
     def supports(self, case: Case, device: Device) -> Support:
         answer = super().supports(case, device)
