@@ -10,9 +10,7 @@ from collections.abc import Sequence
 
 from sparsity_roofline.bench.matrices.collection import MatrixInfo
 from sparsity_roofline.bench.matrices.derived import Pruned
-from sparsity_roofline.bench.matrices.values import seeded_weight
-from sparsity_roofline.model.errors import UserError
-from sparsity_roofline.model.matrix import Matrix
+from sparsity_roofline.bench.matrices.seeded import SeededLayers
 from sparsity_roofline.model.networks import Layer, load
 from sparsity_roofline.model.pattern import DENSE
 
@@ -52,43 +50,8 @@ def shapes() -> list[MatrixInfo]:
     ]
 
 
-class Layers:
-    """The unpruned layers as a collection; what ``Pruned`` prunes."""
-
-    label = uri = "builtin"
-
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
-        self._infos = {info.name: info for info in shapes()}
-
-    def infos(self) -> Sequence[MatrixInfo]:
-        """One dense matrix for each layer."""
-        return list(self._infos.values())
-
-    def has_weights(self, name: str) -> bool:
-        """Yes: the seeded weights are this collection's own."""
-        return True
-
-    def load(self, name: str) -> Matrix:
-        """The seeded weight of a layer.
-
-        Raises:
-            UserError: unknown name.
-        """
-        info = self._infos.get(name)
-        if info is None:
-            raise UserError(f"builtin: no layer {name!r}; list them to see the names")
-        weight = seeded_weight((info.rows, info.cols), self._seed, name)
-        return Matrix.dense(
-            name,
-            weight,
-            network=info.network,
-            layer=info.layer,
-            columns_per_image=info.columns_per_image,
-            synthetic=True,
-        )
-
-
 def builtin(patterns: Sequence[str] = (), sparsities: Sequence[float] = (), seed: int = 0) -> Pruned:
     """The built-in collection, by default with all its patterns and sparsities."""
-    return Pruned(Layers(seed), patterns or PATTERNS, sparsities or SPARSITIES, seed)
+    return Pruned(
+        SeededLayers("builtin", "builtin", shapes(), seed), patterns or PATTERNS, sparsities or SPARSITIES, seed
+    )

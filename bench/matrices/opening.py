@@ -13,8 +13,8 @@ from sparsity_roofline.bench.matrices.dlmc import Dlmc, is_dlmc
 from sparsity_roofline.bench.matrices.files import kind_of, suffix_of
 from sparsity_roofline.bench.matrices.listed import FOLDER_SUFFIXES, folder, single
 from sparsity_roofline.bench.matrices.manifest import open_manifest
-from sparsity_roofline.bench.matrices.network import NetworkLayers
-from sparsity_roofline.bench.matrices.shapes import SCHEMES, Shapes
+from sparsity_roofline.bench.matrices.network import network_layers
+from sparsity_roofline.bench.matrices.shapes import SCHEMES, shape_layers
 from sparsity_roofline.bench.matrices.source import DirectorySource, is_tar
 from sparsity_roofline.bench.matrices.tensors import SAFETENSORS, TORCH
 from sparsity_roofline.model.errors import UserError
@@ -64,9 +64,9 @@ def _open(uri: str, seed: int) -> Base:
     }
     scheme, colon, rest = uri.partition(":")
     if colon and scheme in SCHEMES:
-        return Shapes(rest, seed, scheme)
+        return shape_layers(rest, seed, scheme)
     if colon and scheme == "network":
-        return NetworkLayers(rest, seed)
+        return network_layers(rest, seed)
     if colon and scheme in openers:
         return openers[scheme](_existing(rest, uri), seed)
     return _recognised(_existing(uri, uri), seed)

@@ -41,7 +41,7 @@ def test_pruned_layers_keep_their_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("nonsense", "unknown network"), ("gpt2,gpt2", "gpt2 is named twice"), ("", "unknown network")]
+    ("text", "words"), [("nonsense", "unknown network"), ("gpt2,gpt2", "stands there twice"), ("", "unknown network")]
 )
 def test_mistakes_are_named(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -40,9 +40,9 @@ def test_what_is_no_shape_is_named(text: str) -> None:
 
 
 def test_a_shape_named_twice_and_an_unknown_layer() -> None:
-    with pytest.raises(UserError, match="4x4 is named twice"):
+    with pytest.raises(UserError, match="4x4 stands there twice"):
         open_collection("shapes:4x4,4x4")
-    with pytest.raises(UserError, match="no layer '8x8': there are 4x4"):
+    with pytest.raises(UserError, match="no layer '8x8'"):
         open_collection("shapes:4x4").load("8x8")
 
 
