@@ -25,7 +25,8 @@ def main() -> int:
         if parts[-1] == "__main__":
             continue
         # Device code needs Triton, which a CPU-only installation does not have.
-        if parts[-1].startswith("_") and "kernels" in parts and importlib.util.find_spec("triton") is None:
+        device_code = parts[-1].startswith("_") and not {"kernels", "bench"}.isdisjoint(parts)
+        if device_code and importlib.util.find_spec("triton") is None:
             continue
         # What only pytest loads needs pytest, an extra.
         tested = parts[-1] in ("pytest_plugin", "gpu_benchmark") or "regression" in parts
