@@ -1,5 +1,6 @@
 # make run    set up a virtual environment and run the main job on this machine (an NVIDIA GPU, else the CPU)
 # make test   set up and run the tests
+# make report rebuild results/report from the committed records: page, tables, figures; no GPU, under a minute
 # make lint   linter, formatter and type checker          make wheel   build, install elsewhere, import every module
 #
 # PYTHON=python3.12     the interpreter to build the environment with
@@ -12,7 +13,10 @@ TORCH ?=
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format wheel clean force
+# The runs that the report is made of, every device's; RUNS='...' for others.
+RUNS ?= $(patsubst %/records.parquet,%,$(wildcard results/*/dlmc/records.parquet results/*/kernels/records.parquet))
+
+.PHONY: run test report lint format wheel clean force
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -20,6 +24,10 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+report: $(VENV)/.installed
+	$(BIN)/sparsity-roofline report $(RUNS) --out results/report/report.html \
+		--tables results/report/tables --figures results/report/figures $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ KEYS = ("network", "pattern", "method", "level")
 
 HEADINGS = {
     "network": "network", "method": "method", "pattern": "pattern", "dtype": "dtype",
-    "batch": "batch", "tokens": "tokens", "kernel": "kernel", "level": "sparsity", "accuracy": "accuracy",
+    "size": "N", "kernel": "kernel", "level": "sparsity", "accuracy": "accuracy",
     "metric": "metric", "predicted_speedup": "predicted speedup", "refined_speedup": "refined prediction",
     "measured_speedup": "measured speedup", "predicted_front": "on the predicted front",
     "measured_front": "on the measured front", "coverage": "share of dense work",

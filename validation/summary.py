@@ -137,7 +137,7 @@ def _refined(pairs: pd.DataFrame) -> dict[str, float]:
 def _break_even(pairs: pd.DataFrame) -> dict[str, float]:
     table = break_even(pairs)
     return {
-        "break_even_layers": float(len(table)),
+        "break_even_layers": len(table),
         "break_even_predicted": float(table["predicted"].median()),
         "break_even_measured": float(table["measured"].median()),
     }

@@ -36,7 +36,7 @@ SUM_COLUMNS = (
 
 HEADINGS = {
     "network": "network", "method": "method", "pattern": "pattern", "dtype": "dtype",
-    "level": "sparsity", "batch": "batch", "tokens": "tokens", "kernel": "kernel", "layers": "layers",
+    "level": "sparsity", "size": "N", "kernel": "kernel", "layers": "layers",
     "layers_of": "of", "measured": "of them measured", "coverage": "share of dense work",
     "measured_dense_us": "dense, us", "measured_sparse_us": "sparse, us", "predicted_speedup": "predicted speedup",
     "refined_speedup": "refined prediction", "measured_speedup": "measured speedup", "parity": "parity",
@@ -47,8 +47,8 @@ HEADINGS = {
 def network_sums(pairs: pd.DataFrame) -> pd.DataFrame:
     """One row per ``GROUP`` that has a record of a known network, and one per group for ``BEST``; ``SUM_COLUMNS``.
 
-    ``batch`` counts images and is empty where the records count tokens, and the other way round. Pairs below the launch
-    floor are part of a network and stay in.
+    ``size`` says batch or tokens in words; ``batch`` counts images and is empty where the records count tokens, and the
+    other way round. Pairs below the launch floor are part of a network and stay in.
     """
     rows = _prepared(pairs)
     out = []
@@ -59,7 +59,10 @@ def network_sums(pairs: pd.DataFrame) -> pd.DataFrame:
             found = _sum(group, layers)
             if found["layers"]:
                 out.append({**said, **found})
-    return pd.DataFrame(out, columns=[*GROUP, *SUM_COLUMNS])
+    table = pd.DataFrame(out, columns=[*GROUP, *SUM_COLUMNS])
+    counted = zip(table["batch"], table["tokens"], strict=True)
+    table["size"] = [f"batch {batch:.0f}" if batch == batch else f"{tokens:.0f} tokens" for batch, tokens in counted]
+    return table
 
 
 def _prepared(pairs: pd.DataFrame) -> pd.DataFrame:

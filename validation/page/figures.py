@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write(pairs: pd.DataFrame, records: pd.DataFrame, tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Draw and write; the paths in order. With several runs the run's name stands before the figure's.
+    """Draw and write; the paths in order. The run's name stands before the figure's.
 
     Args:
         pairs: of the report. records: normalised, with ceilings. tables: the sheets' frames by name. folder: exists.
@@ -24,7 +24,7 @@ def write(pairs: pd.DataFrame, records: pd.DataFrame, tables: Mapping[str, pd.Da
     runs = sorted(pairs["run"].unique())
     drawn: dict[str, Callable[[], Figure]] = {"equality": lambda: reportplots.equality_plot(tables["equality"])}
     for run in runs:
-        head = f"{slug(str(run))}-" if len(runs) > 1 else ""
+        head = f"{slug(str(run))}-"
         mine = pairs[pairs["run"] == run]
         of_run = records[records["run_id"].isin(set(mine["run_id"]))]
         known = tables["accuracy"]
