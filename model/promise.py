@@ -20,6 +20,7 @@ import numpy as np
 from sparsity_roofline.model.ceilings import Ceilings
 from sparsity_roofline.model.cost import Floats
 from sparsity_roofline.model.dtype import DTYPES
+from sparsity_roofline.model.dtype import dtype as dtype_of
 from sparsity_roofline.model.errors import UserError
 from sparsity_roofline.model.terms import l2
 from sparsity_roofline.model.terms.constants import device_constants
@@ -55,13 +56,13 @@ def promise(ceilings: Ceilings, rows: int, *, columns: int = COLUMNS, dtype: str
     """What L2 allows blocks of ``rows`` rows under tiles of ``columns`` columns.
 
     Raises:
-        UserError: a CPU, no peak for the dtype, or a size below 1.
+        UserError: a CPU, an unknown dtype or one without a peak, or a size below 1.
     """
     if not ceilings.is_gpu:
         raise UserError(f"{ceilings.device}: L2 feeds multiprocessors; a CPU has none")
     if min(rows, columns) < 1:
         raise UserError(f"blocks of {rows} rows under tiles of {columns} columns: both must be at least 1")
-    device, d = device_constants(ceilings), DTYPES[dtype]
+    device, d = device_constants(ceilings), dtype_of(dtype)
     printed = ceilings.peak(dtype, ceilings.own_unit(dtype))
     peak = printed * device.peak_fraction.get(d.peak, 1.0)
     rates = device.l2_bandwidth, device.l2_shared_bandwidth

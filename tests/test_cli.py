@@ -106,6 +106,16 @@ def test_commands_of_the_pages_name_verbs_and_options_that_exist() -> None:
         (["matrices", "import", "x.smtx", "y.smtx", "--sparsity", "0.5"], 2, "--prune"),
         (["run", "--resume"], 2, "--out"),
         (["validate", "nowhere", "--floor-us", "-1"], 2, "--floor-us"),
+        (["compare", "results", "results", "--only", "csr.*"], 2, "--only does not go with runs"),
+        (["compare", "nowhere", "results"], 2, "--worktree"),
+        (["explain", "results/x", "--shape", "8x8x8"], 2, "not both"),
+        (["explain", "--shape", "8x8x8", "--columns", "8"], 2, "--columns does not go with --shape"),
+        (["explain", "--shape", "8x8x8", "--kernel", "bsr.nosuch"], 2, "no description of kernel 'bsr.nosuch'"),
+        (["explain", "results/x", "--sparsity", "0.5"], 2, "--sparsity does not go with a record"),
+        (["network", "resnet50", "--phase", "decode"], 2, "--phase does not go with networks of images"),
+        (["network", "deit_base", "--tokens", "128"], 2, "--tokens does not go with networks of images"),
+        (["hardware", "blocks", "h100", "--dtype", "fp12"], 2, "unknown dtype"),
+        (["hardware", "blocks", "--dtype", "fp12"], 2, "unknown dtype"),
     ],
 )
 def test_mistakes_end_in_one_line(cli: Run, arguments: list[str], code: int, said: str) -> None:

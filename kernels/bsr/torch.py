@@ -97,8 +97,9 @@ class BsrTorch(BaseKernel):
         return "cpu" if device == "cpu" else DTYPES[dtype].unit
 
     def available(self, device: Device) -> Support:
-        if device == "cpu":
-            return YES
+        answer = super().available(device)
+        if not answer or device == "cpu":
+            return answer
         return needs_cuda() and (YES if has_module("triton") else Support("needs Triton: pip install triton (Linux)"))
 
     def supports(self, case: Case, device: Device) -> Support:

@@ -37,6 +37,12 @@ def test_candidates_divide_n_and_fit(N: int, block: int, dtype: str) -> None:
         assert len(found) >= 4
 
 
+def test_it_says_that_it_needs_a_gpu() -> None:
+    answer = BsrTorchTuned().available("cpu")
+    assert not answer
+    assert answer.reason == "runs on cuda only"
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("N", [16, 64, 512])
 def test_a_searched_kernel_is_correct_and_says_what_it_chose(N: int) -> None:

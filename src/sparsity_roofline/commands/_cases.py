@@ -34,6 +34,27 @@ def collection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def given(name: str) -> bool:
+    """Whether the user wrote this option (by its parameter's name)."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def refuse_idle(idle: dict[str, str], what: str) -> None:
+    """Refuse an option that would be left out in silence.
+
+    Args:
+        idle: parameter names and the options they are written as.
+        what: what they do not go with, for example ``--shape``.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    for name, option in idle.items():
+        if given(name):
+            raise UserError(f"{option} does not go with {what}")
+
+
 def parse_items(items: tuple[str, ...], option: str) -> dict[str, str]:
     """``key=value`` texts as a dictionary.
 

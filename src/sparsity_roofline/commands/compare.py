@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparsity_roofline.commands._cases import ROWS
+from sparsity_roofline.commands._cases import ROWS, refuse_idle
 from sparsity_roofline.commands._render import console, print_table
 from sparsity_roofline.model.errors import UserError
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sparsity_roofline.bench.compare_stats import Rule
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+OF_WORKTREE = {"processes": "--processes", "looks": "--looks", "out": "--out", "suite": "--suite",
+               "collection": "--collection", "device": "--device", "dtypes": "--dtype", "only": "--only",
+               "extra": "--kernel", "timer": "--timer", "l2": "--l2"}  # fmt: skip
+"""Parameters that say what is measured, which runs that are there already have been told."""
 
 
 @click.command("compare")
@@ -41,7 +45,11 @@ FILE = click.Path(dir_okay=False, path_type=Path)
               help="With --worktree: fresh processes a side, for each look.")  # fmt: skip
 @click.option("--looks", type=click.IntRange(1), default=2, show_default=True,
               help="With --worktree: measure what is not SAME again, so many times in all.")  # fmt: skip
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the runs [runs/DATE-compare].")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --worktree: folder of the runs [runs/DATE-compare].",
+)
 @click.option("--suite", default="gate", show_default=True, help="With --worktree: a suite by name, or a TOML file.")
 @click.option("--collection", metavar="URI", help="With --worktree: matrices the suite measures.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="With --worktree: where [what there is].")
@@ -85,6 +93,7 @@ def command(base: str, head: str, worktree: bool, **given: Any) -> int:
 
 
 def _stored(base: str, head: str, rule: Rule, compare: Callable[..., Comparison]) -> Comparison:
+    refuse_idle(OF_WORKTREE, "runs that were measured already; --worktree measures two revisions")
     for where in (base, head):
         if not Path(where).exists():
             raise UserError(f"there is no file or folder {where}; to measure git revisions add --worktree")

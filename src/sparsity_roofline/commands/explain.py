@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparsity_roofline.commands._cases import POSITIVE
+from sparsity_roofline.commands._cases import POSITIVE, refuse_idle
 from sparsity_roofline.commands._render import console, print_json, print_table
 from sparsity_roofline.model.errors import UserError
 
@@ -53,12 +53,17 @@ def command(
     from sparsity_roofline.validation.refined import explain
 
     if (run is None) == (shape is None):
-        raise UserError("say what to explain: a record of RUN, or --shape MxKxN")
+        both = "not both" if run is not None else "for example --shape 4096x4096x2048"
+        raise UserError(f"say what to explain: a record of RUN, or --shape MxKxN; {both}")
     if shape is not None:
         from sparsity_roofline.model.assumed import find
         from sparsity_roofline.model.expect import expected_case, parse_shape
         from sparsity_roofline.model.pattern import Pattern
+        from sparsity_roofline.model.terms.kernel import kernels
 
+        refuse_idle({"match": "--match", "columns": "--columns"}, "--shape")
+        if kernel is not None and kernel not in kernels():
+            raise UserError(f"no description of kernel {kernel!r}: choose one of {', '.join(kernels())}")
         M, K, N = parse_shape(shape)
         case = expected_case(M, K, N, Pattern.parse(pattern), sparsity, dtype or "fp16")
         found = explain.explain_case(case, find(device), kernel)
@@ -66,6 +71,7 @@ def command(
         from sparsity_roofline.bench.store import read_records
         from sparsity_roofline.validation.frame import normalise
 
+        refuse_idle({"pattern": "--pattern", "sparsity": "--sparsity", "device": "--device"}, "a record of RUN")
         records = normalise(read_records(str(run)))
         if dtype is not None:
             records = records[records["dtype"] == dtype]

@@ -116,10 +116,14 @@ def blocks(gpus: tuple[str, ...], dtype: str, columns: int, as_json: bool) -> No
     Examples:
       sparsity-roofline hardware blocks
       sparsity-roofline hardware blocks h100 b200 --dtype bf16
+      sparsity-roofline hardware blocks next_gpu.toml
     """
     from sparsity_roofline.model import hardware, promise
+    from sparsity_roofline.model.assumed import find
+    from sparsity_roofline.model.dtype import dtype as dtype_of
 
-    every = [hardware.datasheet(name) for name in gpus or hardware.names()]
+    dtype_of(dtype)  # an unknown one is the user's to mend
+    every = [find(name) for name in gpus or hardware.names()]
     chosen: list[Ceilings] = [c for c in every if gpus or c.peak_or_none(dtype, c.own_unit(dtype)) is not None]
     found = [promise.promise(c, rows, columns=columns, dtype=dtype) for c in chosen for rows in (16, 32, 64, 128)]
     if as_json:

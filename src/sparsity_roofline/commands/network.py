@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparsity_roofline.commands._cases import POSITIVE, ROWS, parse_items
+from sparsity_roofline.commands._cases import POSITIVE, ROWS, parse_items, refuse_idle
 from sparsity_roofline.commands._render import console, print_json, print_table, seconds
 from sparsity_roofline.model.errors import UserError
 
@@ -105,6 +105,8 @@ def command(
 
     if not networks:
         raise UserError(f"name a network: {', '.join(tables.names())}")
+    if all(tables.load(tables.find(name))[0].per == "image" for name in networks):
+        refuse_idle({"tokens": "--tokens", "phases": "--phase", "all_logits": "--all-logits"}, "networks of images")
     ceilings = find(device)
     if figures:
         ceilings = change(ceilings, parse_items(figures, "--set"))

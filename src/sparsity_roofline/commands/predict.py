@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparsity_roofline.commands._cases import ROWS, collection_options, parse_assignments, parse_items
+from sparsity_roofline.commands._cases import ROWS, collection_options, given, parse_assignments, parse_items
 from sparsity_roofline.commands._render import console, print_json, print_table, seconds
 from sparsity_roofline.model.errors import UserError
 
@@ -107,7 +107,7 @@ def command(
             api.collection_cases(
                 collection or "",
                 prune=prune,
-                sparsities=sparsities if _given("sparsities") else (),
+                sparsities=sparsities if given("sparsities") else (),
                 match=match,
                 batches=batches,
                 columns=columns,
@@ -116,12 +116,6 @@ def command(
         )
         frame = api.predict(cases, device=ceilings, preset=preset, options=chosen)
     _output(frame, times, output, rows, as_json)
-
-
-def _given(name: str) -> bool:
-    """Whether the user wrote this option."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _check_used(shapes: bool, network: bool, prune: bool) -> None:
@@ -133,7 +127,7 @@ def _check_used(shapes: bool, network: bool, prune: bool) -> None:
     else:
         what, idle = "--collection", ["patterns", "file"] if prune else ["patterns", "file", "sparsities"]
     flags = {"batches": "batch", "patterns": "pattern", "sparsities": "sparsity", "file": "patterns"}
-    for name in filter(_given, idle):
+    for name in filter(given, idle):
         remedy = "; --prune PATTERN prunes its layers" if what == "--collection" else ""
         raise UserError(f"--{flags.get(name, name)} does not go with {what}{remedy}")
 
