@@ -38,7 +38,7 @@ def test_candidates_divide_n_and_fit(N: int, block: int, dtype: str) -> None:
 
 
 def test_it_says_that_it_needs_a_gpu() -> None:
-    answer = BsrTorchTuned().available("cpu")
+    answer = torch_tuned.BsrTorchTuned().available("cpu")
     assert not answer
     assert answer.reason == "runs on cuda only"
 
