@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def network_sums(pairs: pd.DataFrame) -> pd.DataFrame:
     rows = _prepared(pairs)
     out = []
     for key, group in rows.groupby(list(GROUP), sort=True, dropna=False):
-        said = dict(zip(GROUP, key, strict=True))
+        said: dict[str, Any] = dict(zip(GROUP, key, strict=True))
         layers = _layers(str(said["network"]), said["batch"])
         if layers is not None:
             found = _sum(group, layers)

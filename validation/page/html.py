@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -32,7 +32,7 @@ class Page:
     messages: list[str]
     conditions: str
     sheets: list[Sheet]
-    worst: list[tuple[dict[str, Any], Explanation | None, str]]
+    worst: list[tuple[dict[Hashable, Any], Explanation | None, str]]
     runs: Sequence[Run]
     data: dict[str, Any]
     command: str

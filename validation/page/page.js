@@ -72,11 +72,11 @@
     }
     return box;
   }
-  const tip = (points, x, y, label = say) => Plot.tip(points, Plot.pointer({ x, y, title: label, fontSize: 11.5, lineWidth: 34, maxRadius: 20 }));
+  const tip = (points, x, y, label = say) => Plot.tip(points, Plot.pointer({ x, y, title: label, fontSize: 11.5, lineWidth: innerWidth < 640 ? 22 : 34, lineHeight: 1.2, maxRadius: 20 }));
   const dots = (points, x, y, more = {}) => Plot.dot(points, { x, y, fill: (d) => colour(d.kernel), fillOpacity: (d) => d.below ? 0.15 : 0.7, stroke: (d) => colour(d.kernel), strokeWidth: (d) => d.below ? 0.7 : 0.3, symbol: (d) => symbol(d.format), r: points.length > 600 ? 2.3 : 3.2, ...more });
-  // Ticks are given one by one: D3 leaves out labels of its own choice, 0.5 among them.
+  // Ticks are given one by one: over more than two decades D3 keeps the marks of 2 and 5 and drops their labels.
   const logAxis = (label, domain) => {
-    const [low, high] = domain.map(Math.log10), steps = high - low > 4 ? [1] : high - low > 2.2 ? [1, 3] : [1, 2, 5];
+    const [low, high] = domain.map(Math.log10), steps = high - low > 2.2 ? [1] : [1, 2, 5];
     const ticks = d3.range(Math.floor(low), Math.ceil(high) + 1).flatMap((power) => steps.map((step) => +`${step}e${power}`)).filter((v) => v >= domain[0] && v <= domain[1]);
     return { type: "log", label, domain, grid: true, ticks, tickFormat: number };
   };
@@ -88,14 +88,14 @@
     parity(width) {
       const x = span(chosen.map((d) => d.predicted)), y = span(chosen.map((d) => d.measured));
       const line = (factor) => Plot.line([1e-4, 1e5].map((v) => [v, v * factor]), { clip: true, stroke: factor === 1 ? "currentColor" : GREY, strokeDasharray: factor === 1 ? null : "4 3" });
-      return groups(chosen, (d) => `${d.format} ${d.dtype}`).map(([name, rows]) => panel(name, width, {
+      return groups(chosen, (d) => `${d.format} ${d.dtype}${where(d)}`).map(([name, rows]) => panel(name, width, {
         x: logAxis("predicted speedup", x), y: logAxis("measured speedup", y),
         marks: [Plot.ruleX([1], { stroke: GREY, strokeOpacity: 0.5 }), Plot.ruleY([1], { stroke: GREY, strokeOpacity: 0.5 }), line(1), line(2), line(0.5), dots(rows, "predicted", "measured"), tip(rows, "predicted", "measured")],
       }, rows, say));
     },
     residual(width) {
       const y = span(chosen.map((d) => d.parity)), x = range(chosen.map((d) => d.wd));
-      return groups(chosen, (d) => `${d.format} ${d.dtype}`).map(([name, rows]) => panel(name, width, {
+      return groups(chosen, (d) => `${d.format} ${d.dtype}${where(d)}`).map(([name, rows]) => panel(name, width, {
         x: logAxis("dense work, GFLOP", x), y: logAxis("parity", y),
         marks: [Plot.ruleY([1]), Plot.ruleY([0.5, 2], { stroke: GREY, strokeDasharray: "4 3" }), dots(rows, "wd", "parity"), tip(rows, "wd", "parity")],
       }, rows, say));
@@ -113,7 +113,7 @@
       const label = (d) => `${d.kernel} ${d.block} ${d.dtype}, sparsity ${number(d.level)}\npredicted ${number(d.predicted)}, refined ${number(d.refined)}, measured ${number(d.measured)}\n${d.n} pairs; ${d.device}, ${d.run}`;
       const y = span(lines.flatMap((d) => [d.predicted, d.measured]));
       const levels = d3.extent(lines, (d) => d.level);
-      return groups(lines, (d) => `${d.format}${d.block ? ` ${d.block}` : ""} ${d.dtype}`).map(([name, some]) => panel(name, width, {
+      return groups(lines, (d) => `${d.format}${d.block ? ` ${d.block}` : ""} ${d.dtype}${where(d)}`).map(([name, some]) => panel(name, width, {
         x: { label: "sparsity", domain: [Math.max(0, levels[0] - 0.04), Math.min(1, levels[1] + 0.04)] }, y: logAxis("speedup", y),
         marks: [Plot.ruleY([1], { stroke: GREY }),
           Plot.line(some, { x: "level", y: "predicted", z: "line", stroke: (d) => colour(d.kernel), strokeDasharray: "6 4" }),
@@ -126,7 +126,7 @@
     heat(width) {
       const bin = (n) => Math.floor(Math.log2(Math.max(n, 1)) / 2), name = (b) => `${d3.format(",")(4 ** b)} to ${d3.format(",")(4 ** (b + 1) - 1)}`;
       const cells = [];
-      for (const [key, rows] of groups(chosen, (d) => `${d.kernel} ${d.dtype}`))
+      for (const [key, rows] of groups(chosen, (d) => `${d.kernel} ${d.dtype}${where(d)}`))
         for (const [level, some] of groups(rows, (d) => d.level))
           for (const [b, at] of groups(some, (d) => bin(d.N))) cells.push({ key, level, b, f: geomean(at.map((d) => d.f)), n: at.length });
       const label = (d) => `${d.key}, N ${name(d.b)}, sparsity ${number(d.level)}\nfraction of SoL ${number(d.f)}, geometric mean of ${d.n}`;
@@ -142,13 +142,13 @@
       const points = chosen.flatMap((d) => d.ws > 0 ? [{ ...d, ai: 1e3 * d.ws / d.bs, rate: 1e3 * d.ws / d.ts }] : []);
       const dense = [...new Map(chosen.map((d) => [`${d.run} ${d.d}`, { ...d, ai: 1e3 * d.wd / d.bd, rate: 1e3 * d.wd / d.td }])).values()];
       const x = span([...points, ...dense].map((d) => d.ai), 2);
-      return groups(points, (d) => d.dtype).map(([name, rows]) => {
-        const mine = dense.filter((d) => d.dtype === name), lines = [], words = [];
-        for (const roof of data.roofs.filter((r) => r.dtype === name && !off.device.has(r.device)))
+      return groups(points, (d) => `${d.dtype}${where(d)}`).map(([name, rows]) => {
+        const { dtype, device, run } = rows[0], mine = dense.filter((d) => d.dtype === dtype && d.run === run), lines = [], words = [];
+        for (const roof of data.roofs.filter((r) => r.dtype === dtype && r.device === device))
           for (const [unit, peak] of Object.entries(roof.peaks)) {
             const id = `${roof.device}|${roof.kind}|${unit}`, bandwidth = roof.bandwidth ?? Infinity;
             for (const v of [x[0], ...(peak / bandwidth > x[0] && peak / bandwidth < x[1] ? [peak / bandwidth] : []), x[1]]) lines.push({ id, kind: roof.kind, ai: v, rate: Math.min(v * bandwidth, peak) / 1e3 });
-            if (roof.kind === "datasheet" || !data.roofs.some((r) => r.kind === "datasheet" && r.dtype === name)) words.push({ ai: x[1], rate: peak / 1e3, text: `${unit} ${number(peak / 1e3)} TFLOP/s` });
+            if (roof.kind === "datasheet" || !data.roofs.some((r) => r.kind === "datasheet" && r.dtype === dtype && r.device === device)) words.push({ ai: x[1], rate: peak / 1e3, text: `${unit} ${number(peak / 1e3)} TFLOP/s` });
           }
         const label = (d) => `${number(d.rate)} TFLOP/s at ${number(d.ai)} FLOP/B\n${say(d)}`;
         return panel(name, width, {
@@ -173,24 +173,22 @@
       const points = chosen.map((d) => ({ ...d, least: Math.min(d.f, d.fd), error: Math.max(Math.abs(d.predicted / d.measured - 1), 1e-3) }));
       const label = (d) => `error ${percent(d.error)} at fraction ${number(d.least)}\n${say(d)}`;
       const x = range(points.map((d) => d.least)), y = range(points.map((d) => d.error));
-      return groups(points, (d) => `${d.format} ${d.dtype}`).map(([name, rows]) => panel(name, width, {
+      return groups(points, (d) => `${d.format} ${d.dtype}${where(d)}`).map(([name, rows]) => panel(name, width, {
         x: logAxis("smaller fraction of SoL", x), y: logAxis("error (1 = 100 %)", y), marks: [Plot.ruleY([0.1]), dots(rows, "least", "error"), tip(rows, "least", "error", label)],
       }, rows, label));
     },
     networks(width) {
-      const rows = data.networks.filter((d) => d.kernel === "best" && passes({ ...d, kernel: undefined }) && netName(d) === $("#network").value);
+      const rows = data.networks.filter((d) => passes(d) && netName(d) === $("#network").value);
       const label = (d) => `${netName(d)}, ${d.pattern} ${d.dtype}, sparsity ${number(d.level)}\npredicted ${number(d.predicted_speedup)}, refined ${number(d.refined_speedup)}, measured ${number(d.measured_speedup)}\n${percent(d.coverage)} of the dense work; ${d.device}, ${d.run}`;
       const y = span(rows.flatMap((d) => [d.predicted_speedup, d.measured_speedup]));
-      const ink = d3.scaleOrdinal([...new Set(rows.map((d) => `${d.device} ${d.run}`))].sort(), ["currentColor", ...PALETTE]);
-      const by = (d) => `${d.device} ${d.run}`;
-      return groups(rows, (d) => `${d.pattern} ${d.dtype}`).map(([name, some]) => panel(name, width, {
+      return groups(rows, (d) => `${d.pattern} ${d.dtype}${where(d)}`).map(([name, some]) => panel(name, width, {
         height: 230, x: { label: "sparsity", domain: [0.4, 1] }, y: logAxis("speedup", y),
-        marks: [Plot.ruleY([1], { stroke: GREY }), Plot.line(some, { x: "level", y: "predicted_speedup", z: by, stroke: (d) => ink(by(d)), strokeDasharray: "6 4" }), Plot.line(some.filter((d) => d.refined_speedup !== null), { x: "level", y: "refined_speedup", z: by, stroke: (d) => ink(by(d)), strokeDasharray: "1.5 3" }),
-          Plot.line(some, { x: "level", y: "measured_speedup", z: by, stroke: (d) => ink(by(d)), strokeWidth: 2 }), Plot.dot(some, { x: "level", y: "predicted_speedup", stroke: (d) => ink(by(d)), r: 2.5 }), Plot.dot(some, { x: "level", y: "measured_speedup", fill: (d) => ink(by(d)), r: 3.5 }), tip(some, "level", "measured_speedup", label)],
+        marks: [Plot.ruleY([1], { stroke: GREY }), Plot.line(some, { x: "level", y: "predicted_speedup", stroke: "currentColor", strokeDasharray: "6 4" }), Plot.line(some.filter((d) => d.refined_speedup !== null), { x: "level", y: "refined_speedup", stroke: "currentColor", strokeDasharray: "1.5 3" }),
+          Plot.line(some, { x: "level", y: "measured_speedup", stroke: "currentColor", strokeWidth: 2 }), Plot.dot(some, { x: "level", y: "predicted_speedup", stroke: "currentColor", r: 2.5 }), Plot.dot(some, { x: "level", y: "measured_speedup", fill: "currentColor", r: 3.5 }), tip(some, "level", "measured_speedup", label)],
       }, some, label));
     },
     accuracy(width) {
-      const rows = data.accuracy.filter((d) => d.kernel === "best" && passes({ ...d, kernel: undefined }));
+      const rows = data.accuracy.filter(passes);
       const label = (d) => `${netName(d)}, ${d.pattern} ${d.dtype}, sparsity ${number(d.level)}\naccuracy ${number(d.accuracy)} ${d.metric}\npredicted ${number(d.predicted_speedup)}, measured ${number(d.measured_speedup)}\n${d.device}, ${d.run}`;
       return groups(rows, (d) => `${netName(d)}, ${d.pattern}, ${d.dtype}${where(d)}`).map(([name, some]) => panel(name, width, {
         height: 250, x: logAxis("speedup", span(some.flatMap((d) => [d.predicted_speedup, d.measured_speedup]))), y: { label: some[0].metric || "accuracy", grid: true, nice: true },
@@ -309,9 +307,9 @@
   $("#shape").addEventListener("change", () => draw("sparsity"));
   let width = innerWidth, timer;
   addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(() => { if (innerWidth !== width) { width = innerWidth; redraw(); } }, 150); });
-  let folded = [];
-  addEventListener("beforeprint", () => { folded = $$("details:not([open])"); folded.forEach((d) => { d.open = true; }); ids.forEach(draw); });
-  addEventListener("afterprint", () => { folded.forEach((d) => { d.open = false; }); redraw(); });
+  // Folded parts stay folded on paper: a reader prints what is open, and every plot.
+  addEventListener("beforeprint", () => ids.forEach(draw));
+  addEventListener("afterprint", redraw);
   refresh();
   ids.forEach((id) => watcher.observe($(`#plot-${id}`)));
   document.documentElement.dataset.ready = "true";

@@ -77,7 +77,7 @@ def number_in_run(pairs: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
 
     def within(labels: pd.Series[int]) -> np.ndarray:
         at = labels.to_numpy(np.int64)
-        return at - first[np.searchsorted(first, at, side="right") - 1]
+        return np.asarray(at - first[np.searchsorted(first, at, side="right") - 1])
 
     return pairs.assign(record=within(pairs["sparse_record"]), dense_row=within(pairs["dense_record"]))
 

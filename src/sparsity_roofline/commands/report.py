@@ -26,7 +26,9 @@ from sparsity_roofline.commands._render import console, print_table
 @click.option(
     "--ceilings", type=click.Choice(["datasheet", "measured"]), help="By default datasheet on a GPU of the table."
 )
-@click.option("--dense", "dense_kernel", metavar="KERNEL", help="The dense partner; `best`, or `matched`: its own family.")
+@click.option(
+    "--dense", "dense_kernel", metavar="KERNEL", help="The dense partner; `best`, or `matched`: of its own family."
+)
 @click.option(
     "--floor-us",
     type=click.FloatRange(0.0),
