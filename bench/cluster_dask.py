@@ -7,11 +7,13 @@ as on this one. Each Dask worker gets at most one device, and each device at mos
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsity_roofline.bench import cluster_site
@@ -309,7 +311,8 @@ def _client(cluster: Any) -> Any:
 def _connected(text: str) -> Iterator[Any]:
     from distributed import Client
 
-    where: dict[str, Any] = {"scheduler_file": text} if text.endswith(".json") else {"address": text}
+    where = {"scheduler_file": text} if text.endswith(".json") else {"address": text}
+    _check_address(text, _of_file(text) if text.endswith(".json") else text)
     try:
         client = Client(**where, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -320,6 +323,31 @@ def _connected(text: str) -> Iterator[Any]:
         ) from None
     with client:
         yield client
+
+
+def _of_file(text: str) -> str:
+    """The address in a scheduler's file. A client would wait without end for one that is not there."""
+    try:
+        return str(json.loads(Path(text).read_text(encoding="utf-8"))["address"])
+    except FileNotFoundError:
+        remedy = f"no such file; start `dask scheduler --scheduler-file {text}` first"
+    except OSError as error:
+        remedy = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError):
+        remedy = "not a file that `dask scheduler --scheduler-file` wrote"
+    raise UserError(f"--cluster {text}: {remedy}")
+
+
+def _check_address(text: str, address: str) -> None:
+    """Refuse what is no address: a client that cannot read one leaves a thread that holds up the program's end."""
+    from distributed.comm import get_address_host_port
+
+    try:
+        get_address_host_port(address)
+    except ValueError as error:
+        raise UserError(
+            f"--cluster {text}: {error}; write local:N, slurm:N or the address that `dask scheduler` prints"
+        ) from None
 
 
 @contextlib.contextmanager

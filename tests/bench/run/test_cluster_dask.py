@@ -255,7 +255,9 @@ def test_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sparsity_roofline.bench.cluster_dask.CONNECT_S", 0.5)
     for text, message in [
         ("tcp://127.0.0.1:9", "no Dask scheduler answers there"),
-        ("nonsense://x", "no Dask scheduler answers there"),
+        ("nonsense://x", "unknown address scheme"),
+        ("nonsense", "missing port number"),
+        ("/nowhere/scheduler.json", "no such file"),
         ("local:none", "write the number of workers"),
         ("local:0", "write the number of workers"),
     ]:
