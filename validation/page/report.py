@@ -35,7 +35,7 @@ class Report:
 
     Attributes:
         runs: what it is made of. validation: of all of them together; its pairs have ``run`` and ``optimisation``.
-        answers: the summary, device by device. sheets: every table. html: the page.
+        answers: the summary, run by run. sheets: every table. html: the page.
         written: files written, in order.
     """
 

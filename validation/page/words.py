@@ -16,23 +16,28 @@ from sparsity_roofline.validation.tables import number
 
 @dataclass
 class Answer:
-    """One device's answer: ``figures`` are (value, what it is) pairs, ``sentences`` say what follows from them."""
+    """One run's answer: ``figures`` are (value, what it is) pairs, ``sentences`` say what follows from them.
+
+    Runs are not pooled: they differ in suites and in versions of kernels.
+    """
 
     device: str
+    run: str
     figures: list[tuple[str, str]]
     sentences: list[str]
 
 
 def answers(pairs: pd.DataFrame) -> list[Answer]:
-    """One answer a device, in the order of their names."""
-    return [_answer(str(device), rows) for device, rows in pairs.groupby("device", sort=True)]
+    """One answer a device and run, in the order of their names."""
+    groups = pairs.groupby(["device", "run"], sort=True)
+    return [_answer(str(device), str(run), rows) for (device, run), rows in groups]
 
 
-def _answer(device: str, pairs: pd.DataFrame) -> Answer:
+def _answer(device: str, run: str, pairs: pd.DataFrame) -> Answer:
     kept = headline(pairs)
     if kept.empty:
         nothing = "Every pair lies below the launch floor: no prediction of the plain limit means anything here."
-        return Answer(device, [(str(len(pairs)), "pairs")], [nothing])
+        return Answer(device, run, [(str(len(pairs)), "pairs")], [nothing])
     e = kept["log_error"].to_numpy(np.float64)
     error = absolute_percentage_errors(e)
     known = kept[kept["refined_speedup"].notna()]
@@ -45,7 +50,8 @@ def _answer(device: str, pairs: pd.DataFrame) -> Answer:
         *([(_percent(refined), "MAPE, refined")] if len(known) else []),
         (f"{len(kept)} of {len(pairs)}", "pairs above the launch floor"),
     ]  # fmt: skip
-    return Answer(device, figures, [_as_limit(pairs), _as_prediction(kept, error), *_refined(known), *_by_format(kept)])
+    said = [_as_limit(pairs), _as_prediction(kept, error), *_refined(known), *_by_format(kept)]
+    return Answer(device, run, figures, said)
 
 
 def _as_limit(pairs: pd.DataFrame) -> str:

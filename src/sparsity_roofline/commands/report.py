@@ -72,7 +72,8 @@ def command(
         command=shlex.join(shown),
     )  # fmt: skip
     for answer in made.answers:
-        print_table(answer.device, ("what", "figure"), [(what, value) for value, what in answer.figures], (1,))
+        lines = [(what, value) for value, what in answer.figures]
+        print_table(f"{answer.device}, {answer.run}", ("what", "figure"), lines, (1,))
         for sentence in answer.sentences:
             console().print(sentence, markup=False)
     for message in made.validation.messages:
