@@ -96,6 +96,7 @@ def test_validate_passes_every_option_on() -> None:
     assert (result.options["floor_ns"], result.options["resamples"], result.options["seed"]) == (1e12, 10, 3)
 
 
+@pytest.mark.slow
 def test_the_tour_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path))
     runpy.run_path(str(ROOT / "examples" / "api_tour.py"))

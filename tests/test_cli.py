@@ -240,6 +240,7 @@ kernels = ["csr.scipy"]
 """
 
 
+@pytest.mark.slow
 def test_run_resume_validate(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The main job on a suite of the user's own, gone on with, and validated again from its Parquet alone."""
     monkeypatch.setenv("SPARSITY_ROOFLINE_HOME", str(tmp_path / "home"))
