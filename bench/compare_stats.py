@@ -134,7 +134,8 @@ class Sides:
     @property
     def known(self) -> Floats:
         """Degrees of freedom of ``spread``, at least 1."""
-        return np.maximum(self.dof + self.prior[0], 1.0)
+        known: Floats = np.maximum(self.dof + self.prior[0], 1.0)
+        return known
 
     @property
     def spread(self) -> Floats:
