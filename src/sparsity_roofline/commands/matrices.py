@@ -40,7 +40,8 @@ def command() -> None:
 def list_(
     collection: str, prune: tuple[str, ...], sparsities: tuple[float, ...], match: str, rows: int, as_json: bool
 ) -> None:
-    """The matrices of COLLECTION: builtin, shapes:MxK, dlmc:PATH, manifest:FILE.toml, checkpoint:FILE, or a path."""
+    """The matrices of COLLECTION: builtin, network:NAME, shapes:MxK, uniform:MxK, dlmc:PATH, manifest:FILE.toml,
+    checkpoint:FILE, or a path."""
     from sparsity_roofline.bench.matrices import open_collection
 
     opened = open_collection(collection, prune=prune, sparsities=sparsities)
