@@ -115,6 +115,7 @@ def test_commands_of_the_pages_name_verbs_and_options_that_exist() -> None:
         (["network", "resnet50", "--phase", "decode"], 2, "--phase does not go with networks of images"),
         (["network", "deit_base", "--tokens", "128"], 2, "--tokens does not go with networks of images"),
         (["hardware", "blocks", "h100", "--dtype", "fp12"], 2, "unknown dtype"),
+        (["network", "gpt2", "--keep-dense", "zzz*"], 2, "fits no layer of gpt2"),
         (["hardware", "blocks", "--dtype", "fp12"], 2, "unknown dtype"),
     ],
 )

@@ -69,7 +69,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 ok; 1 confirmed regression or refuted gate; 2 usage; 3 incorrect result;
-    4 invalid environment; 5 inconclusive; 6 this machine cannot run the request.
+    4 invalid environment; 5 inconclusive; 6 this machine cannot run the request; 130 interrupted.
     """
 
 

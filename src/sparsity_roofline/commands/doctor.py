@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 
 from sparsity_roofline.commands._render import console, print_json
+from sparsity_roofline.model.errors import UserError
 
 INVALID_ENVIRONMENT = 4
 _VERDICT = {"ok": "[green]ok[/]", "unknown": "[yellow]unknown[/]", "failed": "[red]failed[/]"}
@@ -65,7 +66,10 @@ def _selftest(device: str | None, as_json: bool) -> int:
     from sparsity_roofline.bench.environment import pick_device
     from sparsity_roofline.bench.timing import selftest
 
-    checks = selftest.selftest(device or pick_device())
+    here = pick_device()
+    if device == "cuda" and here != "cuda":
+        raise UserError("no NVIDIA GPU here, or no CUDA build of PyTorch: `sparsity-roofline doctor` says which", 6)
+    checks = selftest.selftest(device or here)
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

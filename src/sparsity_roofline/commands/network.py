@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,11 @@ def command(
 
     if not networks:
         raise UserError(f"name a network: {', '.join(tables.names())}")
-    if all(tables.load(tables.find(name))[0].per == "image" for name in networks):
+    layers = [layer for name in networks for layer in tables.load(tables.find(name))]
+    for glob in keep_dense:
+        if not any(fnmatchcase(layer.layer, glob) for layer in layers):
+            raise UserError(f"--keep-dense {glob!r} fits no layer of {', '.join(networks)}")
+    if all(layer.per == "image" for layer in layers):
         refuse_idle({"tokens": "--tokens", "phases": "--phase", "all_logits": "--all-logits"}, "networks of images")
     ceilings = find(device)
     if figures:
