@@ -283,3 +283,13 @@ def test_names_beyond_the_terminals_encoding_are_escaped(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     assert "m\\u2603" in done.stdout
+
+
+def test_kernels_list_says_whose_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    own = Path(__file__).parents[1] / "examples" / "user_kernel.py"
+    assert main(["kernels", "list", "--json", "--kernel", f"{own}:ColumnGather"]) == 0
+    code = {row["name"]: row["code"] for row in json.loads(capsys.readouterr().out)["kernels"]}
+    assert code["bsr.triton"] == "ours"
+    assert code["csr.cusparse"] == "peer"
+    assert code["bsr.auto"] == "the fastest of these"
+    assert [name for name, whose in code.items() if whose == "yours"] == ["csr.gather"]

@@ -36,6 +36,7 @@ def list_(extra: tuple[str, ...] = (), as_json: bool = False) -> None:
 
     device = pick_device()
     rows: list[dict[str, Any]] = []
+    built_in = set(load_kernels())
     for kernel in load_kernels(extra).values():
         answer = kernel.available(device)
         rows.append(
@@ -46,6 +47,7 @@ def list_(extra: tuple[str, ...] = (), as_json: bool = False) -> None:
                 "devices": list(kernel.devices),
                 "version": kernel.version,
                 "ours": kernel.ours,
+                "code": "ours" if kernel.ours else _code(kernel.name, kernel.name in built_in),
                 "available": bool(answer),
                 "reason": answer.reason,
             }
@@ -62,12 +64,19 @@ def list_(extra: tuple[str, ...] = (), as_json: bool = False) -> None:
                 row["format"],
                 " ".join(row["dtypes"]),
                 " ".join(row["devices"]),
-                "ours" if row["ours"] else "peer",
+                row["code"],
                 "yes" if row["available"] else f"no: {row['reason']}",
             )
             for row in rows
         ),
     )
+
+
+def _code(name: str, built_in: bool) -> str:
+    """Whose code runs, where it is not this repository's."""
+    if not built_in:
+        return "yours"
+    return "the fastest of these" if name.endswith(".auto") else "peer"
 
 
 @command.command("summary")
