@@ -106,7 +106,7 @@ def test_what_is_chosen_compiles_without_spills_worth_the_name(tmp_path: Path) -
         for arch in ("sm_80", "sm_90a"):
             registers, stack = resources(cubin(mma.SOURCE, arch, names), tmp_path)
             assert registers * 32 * tile.warps <= 65536, tile
-            assert stack == 0, tile
+            assert stack <= 16, tile  # none by NVRTC 13.0, two registers by 13.5
     for float_tile in {ffma.choose(M, N, r) for (M, _), N, r in product(SHAPES, COLUMNS, (16, 32, 64, 128))}:
         defines = (("BM", float_tile.BM), ("BN", float_tile.BN), ("STAGES", float_tile.stages))
         registers, stack = resources(cubin(ffma.SOURCE, "sm_90a", defines), tmp_path)
