@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sparsity_roofline.bench.evidence.agreement import write_and_tell
 from sparsity_roofline.bench.evidence.cells import Cell, empty_cell, prepared_cells
 from sparsity_roofline.model.errors import UserError
 
@@ -148,28 +149,11 @@ def main(arguments: list[str]) -> int:
             [sys.executable, "-m", __spec__.name, "--ours"], check=True, stdout=subprocess.PIPE, text=True
         )
         rows = compare(json.loads(mine.stdout.splitlines()[-1]), nsight(Path(arguments[0]).with_suffix(".ncu.csv")))
+        write_and_tell(rows, Path(arguments[0]), "ncu", "ncu_us", "kernels")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    with Path(arguments[0]).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    agree = [row for row in rows if within(row)]
-    sys.stdout.write(f"{len(agree)} of {len(rows)} kernels within 3 % (from 20 us up) or 0.5 us (below)\n")
-    for row in rows:
-        mark = "" if within(row) else "  <-- outside"
-        sys.stdout.write(
-            f"{row['kernel']:42} ours {row['ours_us']:10.2f} us  ncu {row['ncu_us']:10.2f} us  "
-            f"less constant {row['difference_us']:+8.2f} us ({row['difference_share']:+.1%}){mark}\n"
-        )
     return 0
-
-
-def within(row: dict[str, float | str]) -> bool:
-    """The bar: 3 % from 20 us up, 0.5 us below."""
-    time, off, share = (float(row[key]) for key in ("ours_us", "difference_us", "difference_share"))
-    return abs(share) <= 0.03 if time >= 20 else abs(off) <= 0.5
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ theirs and is taken off.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import statistics
@@ -24,7 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sparsity_roofline.bench.evidence.nsight import cells, within
+from sparsity_roofline.bench.evidence.agreement import write_and_tell
+from sparsity_roofline.bench.evidence.nsight import cells
 from sparsity_roofline.model.errors import UserError
 
 MEDIAN, MEAN, CLOCK = "nv/cold/time/gpu/median", "nv/cold/time/gpu/mean", "nv/cold/sm_clock_rate/mean"
@@ -153,21 +153,10 @@ def main(arguments: list[str]) -> int:
             _child("--theirs", f"{folder}/out.json")
             content = json.loads(Path(folder, "out.json").read_text(encoding="utf-8"))
         rows = compare(mine, parse(content, list(mine)))
+        write_and_tell(rows, Path(arguments[0]), "NVBench", "nvbench_us", "calls")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    with Path(arguments[0]).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    agree = [row for row in rows if within(row)]
-    sys.stdout.write(f"{len(agree)} of {len(rows)} calls within 3 % (from 20 us up) or 0.5 us (below)\n")
-    for row in rows:
-        mark = "" if within(row) else "  <-- outside"
-        sys.stdout.write(
-            f"{row['kernel']:42} ours {row['ours_us']:10.2f} us  NVBench {row['nvbench_us']:10.2f} us  "
-            f"less constant {row['difference_us']:+8.2f} us ({row['difference_share']:+.1%}){mark}\n"
-        )
     return 0
 
 

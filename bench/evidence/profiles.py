@@ -107,9 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for target in TARGETS:
                 _one(target, given.folder)
         rows = write_table(given.folder)
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+        return error.exit_code if isinstance(error, UserError) else 2
     for one in rows:
         shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in one.items())
         sys.stdout.write(shown + "\n")

@@ -10,7 +10,6 @@ PyTorch's allocator hands out memory that an earlier tensor wrote, and padding r
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparsity_roofline.bench.evidence.agreement import Row, write_rows
 from sparsity_roofline.bench.profile.target import Target, make_ready
 from sparsity_roofline.kernels.registry import load_kernels, select
 from sparsity_roofline.model.errors import UserError
@@ -66,7 +66,7 @@ def errors_in(text: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def watch(kernel: str, tool: str) -> dict[str, str | int]:
+def watch(kernel: str, tool: str) -> Row:
     """One kernel under one tool."""
     command = ["compute-sanitizer", "--tool", tool, sys.executable, "-m", __spec__.name, "--exercise", kernel]
     try:
@@ -111,15 +111,12 @@ def _watch_all(out: Path | None, tools: Sequence[str], globs: Sequence[str]) -> 
     if shutil.which("compute-sanitizer") is None:
         raise UserError("compute-sanitizer is not on the PATH: it comes with the CUDA toolkit", 6)
     chosen = [k for k in select(globs, load_kernels()) if k.ours and k.available("cuda")]
-    rows = []
+    rows: list[Row] = []
     for kernel in chosen:
         for tool in tools:
             rows.append(watch(kernel.name, tool))
             sys.stdout.write(", ".join(f"{k} {v}" for k, v in rows[-1].items() if v != "") + "\n")
-            with out.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(rows, out)
     return 0 if all(row["errors"] == 0 for row in rows) else 3
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sparsity_roofline.bench.evidence.nsight import compare, parse, within
+from sparsity_roofline.bench.evidence.agreement import within
+from sparsity_roofline.bench.evidence.nsight import compare, parse
 from sparsity_roofline.model.errors import UserError
 
 RANGE = '"thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg"'

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sparsity_roofline.bench.evidence import nvbench
-from sparsity_roofline.bench.evidence.nsight import within
+from sparsity_roofline.bench.evidence.agreement import within
 from sparsity_roofline.model.errors import UserError
 
 
